@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+pub mod clock;
+pub mod codec;
+pub mod env;
+pub mod ids;
+pub mod mutant;
+pub mod storage;
+pub mod transport;

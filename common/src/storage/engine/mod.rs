@@ -1,0 +1,183 @@
+//! An ordered key-value store under a log: atomic batches, snapshots, bounded scans.
+//!
+//! An engine is a cache of a log. Its batches are not synced one by one; [`Engine::checkpoint`]
+//! makes all before it durable, and what a crash takes away is applied again from the log.
+
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// A named, ordered map inside an engine. Made by its first write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Keyspace(pub &'static str);
+
+/// Why an engine did not do what was asked. A batch that failed has no effect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// No space is left.
+    #[error("engine: no space left on the disk: {0}")]
+    Full(String),
+    /// Stored bytes are damaged. Do not serve from this engine: rebuild it from a peer.
+    #[error("engine: stored data is damaged: {0}")]
+    Corrupt(String),
+    /// The operating system refused or failed.
+    #[error("engine: {0}")]
+    Io(String),
+}
+
+/// One change of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The key gets the value.
+    Put(Keyspace, Bytes, Bytes),
+    /// The key is gone.
+    Delete(Keyspace, Bytes),
+}
+
+/// Changes that happen together or not at all, later ones winning over earlier ones.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The changes in order.
+    pub changes: Vec<Change>,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds: the key gets the value.
+    pub fn put(&mut self, keyspace: Keyspace, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.changes.push(Change::Put(keyspace, key.into(), value.into()));
+    }
+
+    /// Adds: the key is gone.
+    pub fn delete(&mut self, keyspace: Keyspace, key: impl Into<Bytes>) {
+        self.changes.push(Change::Delete(keyspace, key.into()));
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// A range of keys in byte order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRange {
+    /// Where it begins.
+    pub start: Bound<Bytes>,
+    /// Where it ends.
+    pub end: Bound<Bytes>,
+}
+
+impl KeyRange {
+    /// All keys.
+    pub const fn all() -> Self {
+        Self { start: Bound::Unbounded, end: Bound::Unbounded }
+    }
+
+    /// All keys that begin with `prefix`.
+    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
+        let prefix = prefix.into();
+        let end = after_prefix(&prefix).map_or(Bound::Unbounded, Bound::Excluded);
+        Self { start: Bound::Included(prefix), end }
+    }
+
+    /// Keys from `start` on, included.
+    pub fn from(start: impl Into<Bytes>) -> Self {
+        Self { start: Bound::Included(start.into()), end: Bound::Unbounded }
+    }
+
+    /// The same range, beginning after `key`.
+    #[must_use]
+    pub fn after(&self, key: impl Into<Bytes>) -> Self {
+        Self { start: Bound::Excluded(key.into()), end: self.end.clone() }
+    }
+}
+
+/// The first key after all keys that begin with `prefix`, or `None` when there is none.
+pub fn after_prefix(prefix: &[u8]) -> Option<Bytes> {
+    let keep = prefix.iter().rposition(|b| *b != 0xff)?;
+    let mut end = prefix[..=keep].to_vec();
+    end[keep] += 1;
+    Some(end.into())
+}
+
+/// How much one page of a scan may hold. At least one item is returned where there is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageLimit {
+    /// At most this many items.
+    pub items: usize,
+    /// Stop after this many bytes of keys and values.
+    pub bytes: usize,
+}
+
+/// One page of a scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Keys with their values, in key order.
+    pub items: Vec<(Bytes, Bytes)>,
+    /// Whether the range may hold more after the last item.
+    pub more: bool,
+}
+
+/// Reads of one consistent state.
+pub trait Read: Send + Sync {
+    /// The value of a key.
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+    /// The first items of a range, in key order.
+    fn scan(
+        &self,
+        keyspace: Keyspace,
+        range: &KeyRange,
+        limit: PageLimit,
+    ) -> Result<Page, EngineError>;
+}
+
+/// An ordered key-value store.
+#[async_trait]
+pub trait Engine: Read + fmt::Debug {
+    /// Applies a batch atomically. Visible to reads when it returns, durable at the next
+    /// checkpoint. One writer at a time.
+    fn write(&self, batch: Batch) -> Result<(), EngineError>;
+    /// A view of the state as it is now, whatever is written later.
+    fn snapshot(&self) -> Result<Arc<dyn Read>, EngineError>;
+    /// The keyspaces that were ever written, sorted by name.
+    fn keyspaces(&self) -> Result<Vec<String>, EngineError>;
+    /// As [`Read::scan`], for a keyspace known by its name only, such as one in a snapshot file.
+    fn scan_named(
+        &self,
+        keyspace: &str,
+        range: &KeyRange,
+        limit: PageLimit,
+    ) -> Result<Page, EngineError>;
+    /// Returns when all batches written before the call are durable.
+    async fn checkpoint(&self) -> Result<(), EngineError>;
+    /// Bytes on disk or in memory, roughly.
+    fn size(&self) -> u64;
+}
+
+/// Which engine a node uses: it grows with every wipe and every installed snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(pub u64);
+
+/// The engines of one node: one is current, another may be in the making.
+///
+/// Installing a snapshot or wiping fills a new generation and switches to it atomically, so a
+/// crash leaves the old state or the new one, never a mixture.
+#[async_trait]
+pub trait Engines: Send + Sync + fmt::Debug {
+    /// Opens the current generation, or `None` before the first switch.
+    async fn current(&self) -> Result<Option<(Generation, Arc<dyn Engine>)>, EngineError>;
+    /// Makes a new, empty engine, removing an unfinished one of that number.
+    async fn create(&self, generation: Generation) -> Result<Arc<dyn Engine>, EngineError>;
+    /// Makes a created generation the current one, durably, after a checkpoint of it. The former
+    /// one is removed when its last reader is gone.
+    async fn switch(&self, to: Generation) -> Result<(), EngineError>;
+}
