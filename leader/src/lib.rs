@@ -1,3 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+pub mod config;
+pub mod error;
+pub mod node;
 pub mod state_machine;
+
+pub use config::Config;
+pub use node::{Member, Node, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written};

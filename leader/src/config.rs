@@ -1,0 +1,149 @@
+//! Every knob of a node: unit, default, range, and when to change it.
+
+use std::time::Duration;
+
+use common::ids::NodeId;
+use common::storage::wal::WalConfig;
+
+/// How a node behaves. [`Config::new`] gives the defaults, [`Config::validate`] refuses
+/// contradictions by name.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Who this node is. Never reuse the id of a node whose disk was lost.
+    pub node: NodeId,
+    /// The name of the cluster, for people and for error messages.
+    pub cluster_name: String,
+    /// How often the leader shows that it lives. Default 50 ms; must exceed two round trips to the
+    /// nearest majority, or an idle lease flaps.
+    pub heartbeat_interval: Duration,
+    /// The shortest silence after which a follower asks for votes once the lease is over. Default
+    /// 300 ms, at least 3 heartbeats.
+    pub election_timeout_min: Duration,
+    /// The longest such silence. Default 600 ms. This is also the leader's lease: larger rides out
+    /// longer pauses, smaller replaces a dead leader sooner.
+    pub election_timeout_max: Duration,
+    /// How far two nodes' monotonic clocks may drift apart, as a fraction. Default 0.05. Lease
+    /// reads rely on it.
+    pub max_clock_drift: f64,
+    /// How old the newest proof of leadership may be for a lease read. Default 0.9 ×
+    /// `election_timeout_max`; at most `election_timeout_max × (1 − 2 × max_clock_drift)`.
+    pub lease_read_max_age: Duration,
+    /// Most commands in one log entry. Default 256.
+    pub batch_commands: usize,
+    /// Most bytes of commands in one log entry, unless one command alone is larger. Default 64 KiB.
+    pub batch_bytes: usize,
+    /// The largest command in bytes. Default 1 MiB: an entry over it is refused.
+    pub max_command_bytes: usize,
+    /// Most bytes of entries proposed and not yet applied before writes are refused as
+    /// overloaded. Default 64 MiB.
+    pub max_uncommitted_bytes: usize,
+    /// Bytes of log after which the state is checkpointed and the log before it may go. Default
+    /// 256 MiB.
+    pub checkpoint_bytes: u64,
+    /// The longest time between two checkpoints while there are writes. Default 5 min.
+    pub checkpoint_interval: Duration,
+    /// Entries kept in the log behind the last checkpoint, so that a follower that was away for a
+    /// short time needs no snapshot. Default 10,000.
+    pub keep_entries: u64,
+    /// Bytes of recent entries kept in memory for replication. Default 64 MiB.
+    pub log_cache_bytes: usize,
+    /// Bytes per chunk of a snapshot on the wire. Default 1 MiB, at most 8 MiB.
+    pub snapshot_chunk_bytes: usize,
+    /// The log's own knobs.
+    pub wal: WalConfig,
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new(node: NodeId, cluster_name: impl Into<String>) -> Self {
+        Self {
+            node,
+            cluster_name: cluster_name.into(),
+            heartbeat_interval: Duration::from_millis(50),
+            election_timeout_min: Duration::from_millis(300),
+            election_timeout_max: Duration::from_millis(600),
+            max_clock_drift: 0.05,
+            lease_read_max_age: Duration::from_millis(540),
+            batch_commands: 256,
+            batch_bytes: 64 << 10,
+            max_command_bytes: 1 << 20,
+            max_uncommitted_bytes: 64 << 20,
+            checkpoint_bytes: 256 << 20,
+            checkpoint_interval: Duration::from_secs(300),
+            keep_entries: 10_000,
+            log_cache_bytes: 64 << 20,
+            snapshot_chunk_bytes: 1 << 20,
+            wal: WalConfig::default(),
+        }
+    }
+
+    /// Refuses contradictions by name.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let refuse = |knob: &'static str, problem: String| Err(ConfigError { knob, problem });
+        if self.cluster_name.is_empty() {
+            return refuse("cluster_name", "must not be empty".into());
+        }
+        if self.heartbeat_interval < Duration::from_millis(1) {
+            return refuse("heartbeat_interval", "must be at least 1 ms".into());
+        }
+        if self.election_timeout_min < self.heartbeat_interval * 3 {
+            return refuse(
+                "election_timeout_min",
+                format!(
+                    "{:?} must be at least three times heartbeat_interval ({:?})",
+                    self.election_timeout_min, self.heartbeat_interval
+                ),
+            );
+        }
+        if self.election_timeout_max <= self.election_timeout_min {
+            return refuse(
+                "election_timeout_max",
+                format!(
+                    "{:?} must be larger than election_timeout_min ({:?})",
+                    self.election_timeout_max, self.election_timeout_min
+                ),
+            );
+        }
+        if !(0.0..0.5).contains(&self.max_clock_drift) {
+            return refuse("max_clock_drift", "must be at least 0 and below 0.5".into());
+        }
+        let longest = self.election_timeout_max.mul_f64(1.0 - 2.0 * self.max_clock_drift);
+        if self.lease_read_max_age > longest {
+            return refuse(
+                "lease_read_max_age",
+                format!(
+                    "{:?} is over election_timeout_max × (1 − 2 × max_clock_drift) = {longest:?}: \
+                     a lease read could be stale",
+                    self.lease_read_max_age
+                ),
+            );
+        }
+        if self.batch_commands == 0 || self.batch_commands > usize::from(u16::MAX) {
+            return refuse("batch_commands", "must be 1 to 65,535".into());
+        }
+        if self.max_command_bytes == 0 || self.max_command_bytes * 2 > self.wal.max_record {
+            return refuse(
+                "max_command_bytes",
+                format!(
+                    "must be at least 1 and at most half of wal.max_record ({})",
+                    self.wal.max_record
+                ),
+            );
+        }
+        if self.snapshot_chunk_bytes == 0 || self.snapshot_chunk_bytes > 8 << 20 {
+            return refuse("snapshot_chunk_bytes", "must be 1 byte to 8 MiB".into());
+        }
+        Ok(())
+    }
+}
+
+/// A configuration that contradicts itself. Nothing was started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{knob}: {problem}")]
+pub struct ConfigError {
+    /// The knob.
+    pub knob: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}

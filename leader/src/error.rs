@@ -1,0 +1,112 @@
+//! Every failure, and what happened to the data.
+
+use std::time::Duration;
+
+use common::ids::{LogPos, NodeId};
+
+use crate::config::ConfigError;
+
+/// Why a node did not open. Its folder is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The configuration contradicts itself.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The folder belongs to another node or another cluster.
+    #[error("{0}")]
+    WrongFolder(String),
+    /// The log.
+    #[error(transparent)]
+    Wal(#[from] common::storage::wal::WalError),
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] common::storage::disk::DiskError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] common::storage::engine::EngineError),
+    /// Log or state are readable but do not fit together.
+    #[error("{0}")]
+    Inconsistent(String),
+    /// The consensus core refused to start.
+    #[error("consensus: {0}")]
+    Consensus(String),
+}
+
+/// Why a write was not acknowledged. [`WriteError::outcome`] says what happened to the data.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The machine or the limits refuse the command. Not applied.
+    #[error("{0}")]
+    Refused(String),
+    /// No leader is known and none appeared within the deadline. Not applied: retry later.
+    #[error("no leader within {0:?}; not applied, retry later")]
+    NoLeader(Duration),
+    /// Too much is in flight. Not applied: retry after a while.
+    #[error("overloaded; not applied, retry in {retry_after:?}")]
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The disk of the leader is full. Not applied; reads and deletes work.
+    #[error("the leader's disk is full; not applied; free space or delete keys")]
+    DiskFull,
+    /// The deadline passed, or the node stopped, before the fate was known. The command may have
+    /// been applied, or may still be.
+    #[error("no acknowledgement within the deadline; the write may or may not have been applied")]
+    Unknown {
+        /// Where in the log it was proposed, if that is known.
+        at: Option<LogPos>,
+    },
+    /// The client's session is no longer known: it was idle for too long. Not applied by this call.
+    #[error("the client session has expired; open a new one")]
+    SessionExpired,
+    /// The node is stopping or has failed. Not applied.
+    #[error("node {0} is stopping; not applied")]
+    Stopping(NodeId),
+}
+
+/// Why a read has no answer. Reads change nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// No leader confirmed the read within the deadline.
+    #[error("no leader confirmed the read within {0:?}; retry, or read with `Eventual`")]
+    NoLeader(Duration),
+    /// This replica did not catch up within the deadline.
+    #[error("this replica did not catch up within {0:?}; retry")]
+    Behind(Duration),
+    /// The level is not one that this version serves.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] common::storage::engine::EngineError),
+    /// The node is stopping or has failed.
+    #[error("node {0} is stopping")]
+    Stopping(NodeId),
+}
+
+/// Why a change of the cluster was not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdminError {
+    /// It contradicts the state of the cluster. Nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+    /// This node is not the leader; ask `leader`.
+    #[error("node {this} is not the leader{}", leader.map(|l| format!("; ask node {l}")).unwrap_or_default())]
+    NotLeader {
+        /// This node.
+        this: NodeId,
+        /// The leader, if known.
+        leader: Option<NodeId>,
+    },
+    /// It did not complete in time: it may or may not take effect. Ask for the status.
+    #[error("not completed within {0:?}; it may still take effect, see the status")]
+    TimedOut(Duration),
+    /// The node is stopping or has failed.
+    #[error("node {0} is stopping")]
+    Stopping(NodeId),
+}

@@ -1,0 +1,302 @@
+//! One member of a replicated group: open, use, shut down.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::clock::Hlc;
+use common::env::Env;
+use common::ids::{ClusterId, LogPos, NodeId};
+use common::storage::engine::{EngineError, Engines, KeyRange, Keyspace, Page, PageLimit, Read};
+use common::storage::wal::DiskHealth;
+
+use crate::config::Config;
+use crate::error::{AdminError, OpenError, ReadError, WriteError};
+use crate::state_machine::StateMachine;
+
+/// What a write asks for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WriteOptions {
+    /// How long to wait for the acknowledgement, through failovers. Default 5 s.
+    pub timeout: Duration,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(5) }
+    }
+}
+
+/// How fresh a read is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadLevel {
+    /// Sees every write acknowledged before it began: one round of the leader to a majority.
+    #[default]
+    Strong,
+    /// The same answer by the leader's lease, without a round; relies on bounded clock rates.
+    Lease,
+    /// What this replica has applied. Never uncommitted data, but possibly old.
+    Eventual,
+}
+
+/// What a read asks for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// How fresh. Default [`ReadLevel::Strong`].
+    pub level: ReadLevel,
+    /// How long to wait for the leader's confirmation and for this replica to catch up. Default 5 s.
+    pub timeout: Duration,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self { level: ReadLevel::Strong, timeout: Duration::from_secs(5) }
+    }
+}
+
+impl ReadOptions {
+    /// The defaults at a level.
+    pub fn level(level: ReadLevel) -> Self {
+        Self { level, ..Self::default() }
+    }
+}
+
+/// An acknowledged write: durable on a majority, applied, never lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Written<R> {
+    /// What the machine answered.
+    pub reply: R,
+    /// Where it stands in the log.
+    pub at: LogPos,
+}
+
+/// A consistent cut of the state to read from.
+#[derive(Clone)]
+pub struct View {
+    pub(crate) state: Arc<dyn Read>,
+    pub(crate) applied: LogPos,
+    pub(crate) clock: Hlc,
+    pub(crate) now: Hlc,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("applied", &self.applied).finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// The last entry this view contains.
+    pub const fn applied(&self) -> LogPos {
+        self.applied
+    }
+
+    /// The replicated clock at this cut. What is due by it is gone, on every replica.
+    pub const fn clock(&self) -> Hlc {
+        self.clock
+    }
+
+    /// The best knowledge of the leader's clock, at or after [`View::clock`]: for remaining times.
+    pub const fn now(&self) -> Hlc {
+        self.now
+    }
+}
+
+impl Read for View {
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<bytes::Bytes>, EngineError> {
+        self.state.get(keyspace, key)
+    }
+
+    fn scan(
+        &self,
+        keyspace: Keyspace,
+        range: &KeyRange,
+        limit: PageLimit,
+    ) -> Result<Page, EngineError> {
+        self.state.scan(keyspace, range, limit)
+    }
+}
+
+/// What a node is doing in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// It has no members yet: bootstrap it, or let a leader add it.
+    Uninitialized,
+    /// It orders writes.
+    Leader,
+    /// It follows a leader, or looks for one.
+    Follower,
+    /// It asks for votes.
+    Candidate,
+    /// It follows without a vote.
+    Learner,
+    /// It has stopped: see [`Status::failure`].
+    Stopped,
+}
+
+/// A member of the group.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub id: NodeId,
+    /// Where its transport listens.
+    pub address: String,
+}
+
+/// What a node knows of itself and its group.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// This node.
+    pub id: NodeId,
+    /// The cluster, once known.
+    pub cluster: Option<ClusterId>,
+    /// What it is doing.
+    pub role: Role,
+    /// The leader it knows of.
+    pub leader: Option<NodeId>,
+    /// Its term.
+    pub term: u64,
+    /// The last entry in its log.
+    pub last_log: Option<u64>,
+    /// The last entry it knows to be committed.
+    pub committed: Option<LogPos>,
+    /// The last entry it has applied.
+    pub applied: Option<LogPos>,
+    /// The last entry its last checkpoint or snapshot contains.
+    pub snapshot: Option<LogPos>,
+    /// The last entry that was dropped from the log behind a checkpoint.
+    pub purged: Option<LogPos>,
+    /// Voters of the configuration in force, by id.
+    pub voters: BTreeMap<NodeId, Member>,
+    /// Members without a vote.
+    pub learners: BTreeMap<NodeId, Member>,
+    /// On the leader: the last entry each member is known to hold durably.
+    pub matched: BTreeMap<NodeId, Option<LogPos>>,
+    /// The disk under the log.
+    pub disk: DiskHealth,
+    /// Why the node has stopped, if it has.
+    pub failure: Option<String>,
+}
+
+/// One member of a replicated group of machines `M`. Cheap to clone.
+pub struct Node<M: StateMachine> {
+    machine: PhantomData<M>,
+}
+
+impl<M: StateMachine> Clone for Node<M> {
+    fn clone(&self) -> Self {
+        Self { machine: PhantomData }
+    }
+}
+
+impl<M: StateMachine> std::fmt::Debug for Node<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").finish_non_exhaustive()
+    }
+}
+
+impl<M: StateMachine> Node<M> {
+    /// Opens the node in its environment: replays the log, serves its peers, and takes part. A new
+    /// folder waits to be bootstrapped or added.
+    pub async fn open(
+        env: Env,
+        engines: Arc<dyn Engines>,
+        machine: M,
+        config: Config,
+    ) -> Result<Self, OpenError> {
+        let _ = (env, engines, machine, config);
+        todo!()
+    }
+
+    /// Makes this node's folder the first of a new cluster of these members. Call it on one node.
+    /// Idempotent: a node that has members already returns `Ok` and changes nothing.
+    pub async fn bootstrap(&self, members: Vec<Member>) -> Result<(), AdminError> {
+        let _ = members;
+        todo!()
+    }
+
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        todo!()
+    }
+
+    /// The machine, for its own read functions.
+    pub fn machine(&self) -> &M {
+        todo!()
+    }
+
+    /// Writes through this node, whoever leads: the command takes its place in this node's order
+    /// **now**, and the future waits for its acknowledgement. Commands submitted one after the
+    /// other are applied in that order, each exactly once, also over a failover.
+    pub fn write(
+        &self,
+        command: M::Command,
+        options: WriteOptions,
+    ) -> impl Future<Output = Result<Written<M::Reply>, WriteError>> + Send + 'static + use<M> {
+        let _ = (command, options);
+        async { todo!() }
+    }
+
+    /// A consistent cut to read from, as fresh as asked for.
+    pub async fn view(&self, options: ReadOptions) -> Result<View, ReadError> {
+        let _ = options;
+        todo!()
+    }
+
+    /// What this node knows of itself and its group. Never waits.
+    pub fn status(&self) -> Status {
+        todo!()
+    }
+
+    /// Waits until the status satisfies `condition`, or returns the last one at the deadline.
+    pub async fn wait_until(
+        &self,
+        timeout: Duration,
+        condition: impl Fn(&Status) -> bool + Send,
+    ) -> Result<Status, Box<Status>> {
+        let _ = (timeout, condition);
+        todo!()
+    }
+
+    /// Hands leadership to `to`, or to the most caught-up voter. Ask the leader.
+    pub async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, AdminError> {
+        let _ = to;
+        todo!()
+    }
+
+    /// Adds a member without a vote. Ask the leader.
+    pub async fn add_learner(&self, member: Member) -> Result<(), AdminError> {
+        let _ = member;
+        todo!()
+    }
+
+    /// Gives a caught-up learner a vote. Ask the leader.
+    pub async fn promote(&self, id: NodeId) -> Result<(), AdminError> {
+        let _ = id;
+        todo!()
+    }
+
+    /// Removes a member. A leader that is removed hands over first. Ask the leader.
+    pub async fn remove(&self, id: NodeId) -> Result<(), AdminError> {
+        let _ = id;
+        todo!()
+    }
+
+    /// Checkpoints the state now and lets the log before it go.
+    pub async fn checkpoint(&self) -> Result<LogPos, AdminError> {
+        todo!()
+    }
+
+    /// Stops gracefully: a leader hands over first, what was acknowledged is on disk.
+    pub async fn shutdown(&self) {
+        todo!()
+    }
+}
