@@ -104,30 +104,35 @@ pub fn encode<T: Serialize>(format: Format, value: &T) -> Bytes {
     out.freeze()
 }
 
+/// The length of the body behind a frame's header, refusing one over `limit` bytes.
+pub fn body_length(format: Format, header: &[u8], limit: usize) -> Result<usize, CodecError> {
+    let Some(header) = header.first_chunk::<HEADER>() else {
+        return Err(CodecError::Truncated { need: HEADER, have: header.len() });
+    };
+    let kind = || String::from_utf8_lossy(&format.magic).into_owned();
+    let [m0, m1, m2, m3, v0, v1, l0, l1, l2, l3, ..] = *header;
+    if [m0, m1, m2, m3] != format.magic {
+        return Err(CodecError::Magic { expected: kind(), found: [m0, m1, m2, m3] });
+    }
+    let found = u16::from_le_bytes([v0, v1]);
+    if found != format.version {
+        return Err(CodecError::Version { kind: kind(), found, supported: format.version });
+    }
+    let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    if length > limit {
+        return Err(CodecError::TooLarge { length, limit });
+    }
+    Ok(length)
+}
+
 /// Decodes one framed value that fills `bytes`, refusing a body over `limit` bytes.
 pub fn decode<T: DeserializeOwned>(
     format: Format,
     bytes: &[u8],
     limit: usize,
 ) -> Result<T, CodecError> {
-    if bytes.len() < HEADER {
-        return Err(CodecError::Truncated { need: HEADER, have: bytes.len() });
-    }
-    let kind = || String::from_utf8_lossy(&format.magic).into_owned();
+    let length = body_length(format, bytes, limit)?;
     let (header, body) = bytes.split_at(HEADER);
-    if header[..4] != format.magic {
-        let mut found = [0; 4];
-        found.copy_from_slice(&header[..4]);
-        return Err(CodecError::Magic { expected: kind(), found });
-    }
-    let found = u16::from_le_bytes([header[4], header[5]]);
-    if found != format.version {
-        return Err(CodecError::Version { kind: kind(), found, supported: format.version });
-    }
-    let length = u32::from_le_bytes([header[6], header[7], header[8], header[9]]) as usize;
-    if length > limit {
-        return Err(CodecError::TooLarge { length, limit });
-    }
     if body.len() < length {
         return Err(CodecError::Truncated { need: length, have: body.len() });
     }

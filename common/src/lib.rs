@@ -2,9 +2,14 @@
 
 pub mod clock;
 pub mod codec;
+pub mod consistency;
 pub mod env;
 pub mod ids;
 pub mod mark;
 pub mod mutant;
+pub mod outcome;
+pub mod receipt;
+pub mod seal;
 pub mod storage;
+pub mod token;
 pub mod transport;

@@ -3,12 +3,17 @@
 //! An engine is a cache of a log. Its batches are not synced one by one; [`Engine::checkpoint`]
 //! makes all before it durable, and what a crash takes away is applied again from the log.
 
+mod generation;
+pub mod memory;
+
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use memory::{MemoryEngine, MemoryEngines};
 
 /// A named, ordered map inside an engine. Made by its first write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +97,18 @@ impl KeyRange {
     /// Keys from `start` on, included.
     pub fn from(start: impl Into<Bytes>) -> Self {
         Self { start: Bound::Included(start.into()), end: Bound::Unbounded }
+    }
+
+    /// Whether no key can be in the range.
+    pub fn is_empty(&self) -> bool {
+        match (&self.start, &self.end) {
+            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+            (Bound::Included(start), Bound::Included(end)) => start > end,
+            (
+                Bound::Included(start) | Bound::Excluded(start),
+                Bound::Included(end) | Bound::Excluded(end),
+            ) => start >= end,
+        }
     }
 
     /// The same range, beginning after `key`.
