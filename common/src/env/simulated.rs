@@ -1,40 +1,39 @@
 //! The simulated seams: clock, tasks and node life cycle under one seed.
+//!
+//! A simulation is one tokio current-thread runtime with paused time. [`SimWorldClock`] is its
+//! only time; each [`SimHost`] is one machine in it, with a clock that may drift and jump, and with
+//! a node that boots, pauses, dies and boots again. Network and disk are
+//! `crate::transport::simulated` and `crate::storage::disk::simulated`; a host bundles them with
+//! its own clock, tasks and randomness to an [`Env`](super::Env).
+//!
+//! ```
+//! use common::env::SplitMix64;
+//! use common::env::simulated::{SimHost, SimWorldClock, Trace};
+//! use common::ids::NodeId;
+//!
+//! let runtime = tokio::runtime::Builder::new_current_thread()
+//!     .enable_time()
+//!     .start_paused(true)
+//!     .build()
+//!     .unwrap();
+//! runtime.block_on(async {
+//!     let world = SimWorldClock::new();
+//!     let host = SimHost::new(NodeId(1), &world, &SplitMix64::new(4711), Trace::default());
+//!     host.set_drift(50_000); // 5 % fast
+//!     tokio::time::sleep(std::time::Duration::from_secs(100)).await;
+//!     assert_eq!(host.now().0.as_secs(), 3600 + 105);
+//! });
+//! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod clock;
+mod host;
+mod life;
+mod trace;
 
-/// The fold of everything that crossed a seam in one run: equal folds, equal runs.
-#[derive(Clone, Debug, Default)]
-pub struct Trace(Arc<Mutex<Fold>>);
+#[cfg(test)]
+mod tests;
 
-#[derive(Debug, Default)]
-struct Fold {
-    low: u64,
-    high: u64,
-    events: u64,
-}
-
-const fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-impl Trace {
-    /// Notes one crossing: simulated nanoseconds, node, seam and direction, payload.
-    pub fn note(&self, nanos: u64, node: u64, what: &str, payload: &[u8]) {
-        let mut fold = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let what = what.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| mix(h ^ u64::from(b)));
-        let body = (u64::from(crc32c::crc32c(payload)) << 32) | payload.len() as u64;
-        for word in [nanos, node, what, body] {
-            fold.low = mix(fold.low ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
-            fold.high = mix(fold.high.rotate_left(23) ^ fold.low);
-        }
-        fold.events += 1;
-    }
-
-    /// The fold so far, and how many crossings it holds.
-    pub fn digest(&self) -> (u128, u64) {
-        let fold = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ((u128::from(fold.high) << 64) | u128::from(fold.low), fold.events)
-    }
-}
+pub use clock::SimWorldClock;
+pub use host::{Life, SimHost};
+pub use life::NodePanic;
+pub use trace::{Event, Trace};
