@@ -37,3 +37,24 @@ pub(super) fn of_folder(name: &str) -> Option<Generation> {
     let name = name.strip_suffix('/').unwrap_or(name);
     name.parse().ok().map(Generation).filter(|g| folder(*g) == name)
 }
+
+/// The current generation cannot be made anew: that would destroy the state in use.
+pub(super) fn check_free(
+    current: Option<Generation>,
+    wanted: Generation,
+) -> Result<(), EngineError> {
+    if current == Some(wanted) { Err(in_use(wanted)) } else { Ok(()) }
+}
+
+/// A generation that is open cannot be made anew.
+pub(super) fn in_use(generation: Generation) -> EngineError {
+    EngineError::Io(format!(
+        "generation {} is in use; nothing was changed: create one with another number",
+        generation.0
+    ))
+}
+
+/// Only a generation that was created can become current.
+pub(super) fn unknown(generation: Generation) -> EngineError {
+    EngineError::Io(format!("generation {} was not created; nothing was changed", generation.0))
+}

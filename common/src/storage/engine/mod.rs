@@ -3,9 +3,13 @@
 //! An engine is a cache of a log. Its batches are not synced one by one; [`Engine::checkpoint`]
 //! makes all before it durable, and what a crash takes away is applied again from the log.
 
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+pub mod fjall;
 mod generation;
 pub mod memory;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -13,11 +17,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use fjall::{FjallConfig, FjallEngine, FjallEngines};
 pub use memory::{MemoryEngine, MemoryEngines};
 
 /// A named, ordered map inside an engine. Made by its first write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Keyspace(pub &'static str);
+
+/// The longest key in bytes. Longer ones are refused, by every engine alike.
+pub const MAX_KEY: usize = 65_000;
+
+/// The longest name of a keyspace in bytes.
+pub const MAX_NAME: usize = 255;
 
 /// Why an engine did not do what was asked. A batch that failed has no effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +40,10 @@ pub enum EngineError {
     /// Stored bytes are damaged. Do not serve from this engine: rebuild it from a peer.
     #[error("engine: stored data is damaged: {0}")]
     Corrupt(String),
+    /// A key is longer than [`MAX_KEY`], or a keyspace's name is not usable. Whoever makes keys
+    /// refuses such ones before they come here.
+    #[error("engine: {0}; the batch was not applied")]
+    Refused(String),
     /// The operating system refused or failed.
     #[error("engine: {0}")]
     Io(String),
@@ -41,6 +56,22 @@ pub enum Change {
     Put(Keyspace, Bytes, Bytes),
     /// The key is gone.
     Delete(Keyspace, Bytes),
+}
+
+impl Change {
+    /// The keyspace it changes.
+    pub const fn keyspace(&self) -> Keyspace {
+        match self {
+            Self::Put(keyspace, ..) | Self::Delete(keyspace, _) => *keyspace,
+        }
+    }
+
+    /// The key it changes.
+    pub const fn key(&self) -> &Bytes {
+        match self {
+            Self::Put(_, key, _) | Self::Delete(_, key) => key,
+        }
+    }
 }
 
 /// Changes that happen together or not at all, later ones winning over earlier ones.
@@ -69,6 +100,36 @@ impl Batch {
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    /// Refuses keys and names that not every engine can store. Engines call it before they change
+    /// anything.
+    pub fn check(&self) -> Result<(), EngineError> {
+        for change in &self.changes {
+            let (name, key) = (change.keyspace().0, change.key());
+            if key.len() > MAX_KEY {
+                let size = key.len();
+                return Err(EngineError::Refused(format!(
+                    "a key of {size} bytes in {name} is over the limit of {MAX_KEY}"
+                )));
+            }
+            if name.is_empty() || name.len() > MAX_NAME || name.contains('\0') {
+                return Err(EngineError::Refused(format!(
+                    "{name:?} is not a keyspace's name: it has 1 to {MAX_NAME} bytes without zeros"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last change of each key, in the order of keyspaces and keys: what the batch amounts to.
+    pub fn into_last_changes(self) -> Vec<Change> {
+        let place = |change: &Change| (change.keyspace(), change.key().clone());
+        if self.changes.is_sorted_by(|a, b| (a.keyspace(), a.key()) < (b.keyspace(), b.key())) {
+            return self.changes;
+        }
+        let last: BTreeMap<_, _> = self.changes.into_iter().map(|c| (place(&c), c)).collect();
+        last.into_values().collect()
     }
 }
 
@@ -192,9 +253,13 @@ pub struct Generation(pub u64);
 pub trait Engines: Send + Sync + fmt::Debug {
     /// Opens the current generation, or `None` before the first switch.
     async fn current(&self) -> Result<Option<(Generation, Arc<dyn Engine>)>, EngineError>;
-    /// Makes a new, empty engine, removing an unfinished one of that number.
+    /// Makes a new, empty engine, removing an unfinished one of that number that nobody uses any
+    /// more. The current one is refused.
     async fn create(&self, generation: Generation) -> Result<Arc<dyn Engine>, EngineError>;
     /// Makes a created generation the current one, durably, after a checkpoint of it. The former
     /// one is removed when its last reader is gone.
     async fn switch(&self, to: Generation) -> Result<(), EngineError>;
 }
+
+#[cfg(test)]
+mod tests;

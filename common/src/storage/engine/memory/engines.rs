@@ -129,7 +129,7 @@ impl Engines for MemoryEngines {
     async fn create(&self, generation: Generation) -> Result<Arc<dyn Engine>, EngineError> {
         let mut live = self.live.lock().await;
         self.open(&mut live).await?;
-        refuse_current(live.current.as_ref().map(|(g, _)| *g), generation)?;
+        generation::check_free(live.current.as_ref().map(|(g, _)| *g), generation)?;
         let engine = Arc::new(match &self.place {
             Some(place) => place.create(generation).await?,
             None => MemoryEngine::volatile(),
@@ -142,12 +142,7 @@ impl Engines for MemoryEngines {
 
     async fn switch(&self, to: Generation) -> Result<(), EngineError> {
         let mut live = self.live.lock().await;
-        let Some(engine) = live.created.get(&to).cloned() else {
-            return Err(EngineError::Io(format!(
-                "generation {} was not created; nothing was changed",
-                to.0
-            )));
-        };
+        let engine = live.created.get(&to).cloned().ok_or_else(|| generation::unknown(to))?;
         engine.checkpoint().await?;
         if let Some(place) = &self.place {
             place.switch(to).await?;
@@ -165,15 +160,4 @@ impl Engines for MemoryEngines {
         }
         Ok(())
     }
-}
-
-/// The current generation cannot be made anew: that would destroy the state in use.
-fn refuse_current(current: Option<Generation>, wanted: Generation) -> Result<(), EngineError> {
-    if current == Some(wanted) {
-        return Err(EngineError::Io(format!(
-            "generation {} is in use; create one with another number",
-            wanted.0
-        )));
-    }
-    Ok(())
 }

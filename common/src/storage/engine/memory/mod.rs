@@ -104,6 +104,7 @@ impl Read for MemoryEngine {
 #[async_trait]
 impl Engine for MemoryEngine {
     fn write(&self, batch: Batch) -> Result<(), EngineError> {
+        batch.check()?;
         let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
         state.apply(batch, &self.shared.snapshots);
         Ok(())
