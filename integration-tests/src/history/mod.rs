@@ -11,6 +11,8 @@
 //! The first three are what the recorder writes down; [`History::effects`] applies the rules.
 
 mod recorder;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

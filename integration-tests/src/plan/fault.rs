@@ -124,7 +124,7 @@ pub enum FaultName {
 pub struct TimedFault {
     /// When it begins.
     pub at: SimTime,
-    /// How long it lasts. A fault still active at the heal ends there.
+    /// How long it lasts. A fault still active when the core phase begins ends there.
     #[serde(with = "nanos")]
     pub lasts: Duration,
     /// What happens.

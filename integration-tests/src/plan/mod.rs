@@ -8,6 +8,9 @@
 mod config;
 mod fault;
 mod operations;
+pub mod shrink;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::Path;
@@ -91,7 +94,8 @@ impl Plan {
     }
 
     /// Spans of at least `least` in which no fault is active and none was for `settle` before:
-    /// a cluster must make progress there. The time after the heal is one of them.
+    /// a cluster must make progress there. No fault outlives the beginning of the core phase: the
+    /// nodes that serve in it are healed then, and the others are dead.
     pub fn healthy(
         &self,
         settle: std::time::Duration,
@@ -101,7 +105,7 @@ impl Plan {
         let mut busy: Vec<(SimTime, SimTime)> = self
             .faults
             .iter()
-            .map(|f| (f.at, (f.at + f.lasts).min(self.config.phases.heal)))
+            .map(|f| (f.at, (f.at + f.lasts).min(self.config.phases.core)))
             .collect();
         busy.sort_unstable();
         let mut spans = Vec::new();
@@ -131,14 +135,26 @@ impl Plan {
         serde_json::from_str(text).map_err(PlanError::Text)
     }
 
-    /// The plan as JSON.
+    /// The plan as JSON, one operation and one fault per line, so that a difference between two plans
+    /// shows what was deleted.
     ///
     /// # Panics
     /// Never: every field has a JSON form.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("a plan is plain data");
-        text.push('\n');
-        text
+        fn line<T: Serialize>(value: &T) -> String {
+            serde_json::to_string(value).expect("a plan is plain data")
+        }
+        fn lines<T: Serialize>(values: &[T]) -> String {
+            values.iter().map(|v| format!("\n    {}", line(v))).collect::<Vec<_>>().join(",")
+        }
+        format!(
+            "{{\n  \"format\": {},\n  \"seed\": {},\n  \"config\": {},\n  \"ops\": [{}\n  ],\n  \"faults\": [{}\n  ]\n}}\n",
+            self.format,
+            self.seed,
+            line(&self.config),
+            lines(&self.ops),
+            lines(&self.faults),
+        )
     }
 
     /// Reads a plan's file.

@@ -8,6 +8,8 @@ mod counter;
 mod memory;
 mod register;
 mod set;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
