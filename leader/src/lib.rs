@@ -2,8 +2,10 @@
 
 pub mod config;
 pub mod error;
+pub mod key_value;
 pub mod node;
 pub mod state_machine;
 
 pub use config::Config;
+pub use key_value::KeyValue;
 pub use node::{Member, Node, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written};

@@ -5,6 +5,9 @@
 //! hash-map order; time comes in as the command's stamp. Its changes go into the engine in one
 //! atomic batch with the position of the log.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -79,13 +82,15 @@ pub trait StateMachine: Send + Sync + 'static {
 /// The state as one command sees it: what is stored, overlaid with what was changed since.
 pub struct Draft<'a> {
     base: &'a dyn Read,
-    overlay: BTreeMap<(Keyspace, Bytes), Option<Bytes>>,
+    /// Per keyspace and key, the new value, or none where the key is gone.
+    overlay: BTreeMap<Keyspace, BTreeMap<Bytes, Option<Bytes>>>,
     changed: usize,
 }
 
 impl std::fmt::Debug for Draft<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Draft").field("changes", &self.overlay.len()).finish_non_exhaustive()
+        let changes: usize = self.overlay.values().map(BTreeMap::len).sum();
+        f.debug_struct("Draft").field("changes", &changes).finish_non_exhaustive()
     }
 }
 
@@ -99,14 +104,14 @@ impl<'a> Draft<'a> {
     pub fn put(&mut self, keyspace: Keyspace, key: impl Into<Bytes>, value: impl Into<Bytes>) {
         let (key, value) = (key.into(), value.into());
         self.changed += key.len() + value.len();
-        self.overlay.insert((keyspace, key), Some(value));
+        self.overlay.entry(keyspace).or_default().insert(key, Some(value));
     }
 
     /// The key is gone.
     pub fn delete(&mut self, keyspace: Keyspace, key: impl Into<Bytes>) {
         let key = key.into();
         self.changed += key.len();
-        self.overlay.insert((keyspace, key), None);
+        self.overlay.entry(keyspace).or_default().insert(key, None);
     }
 
     /// Bytes of keys and values changed so far, counting repeated changes again.
@@ -117,10 +122,12 @@ impl<'a> Draft<'a> {
     /// The changes as one batch.
     pub fn into_batch(self) -> Batch {
         let mut batch = Batch::new();
-        for ((keyspace, key), value) in self.overlay {
-            match value {
-                Some(value) => batch.put(keyspace, key, value),
-                None => batch.delete(keyspace, key),
+        for (keyspace, changes) in self.overlay {
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.put(keyspace, key, value),
+                    None => batch.delete(keyspace, key),
+                }
             }
         }
         batch
@@ -129,12 +136,10 @@ impl<'a> Draft<'a> {
 
 impl Read for Draft<'_> {
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        if !self.overlay.is_empty() {
-            if let Some(value) = self.overlay.get(&(keyspace, Bytes::copy_from_slice(key))) {
-                return Ok(value.clone());
-            }
+        match self.overlay.get(&keyspace).and_then(|changes| changes.get(key)) {
+            Some(value) => Ok(value.clone()),
+            None => self.base.get(keyspace, key),
         }
-        self.base.get(keyspace, key)
     }
 
     fn scan(
@@ -143,37 +148,51 @@ impl Read for Draft<'_> {
         range: &KeyRange,
         limit: PageLimit,
     ) -> Result<Page, EngineError> {
-        let page = self.base.scan(keyspace, range, limit)?;
-        // The base's page is complete up to its last key: only overlay keys up to there belong to
-        // this page, or all of the range's when the base has no more.
-        let upper = match (page.more, page.items.last()) {
-            (true, Some((last, _))) => Bound::Included(last.clone()),
-            _ => range.end.clone(),
+        let Some(changes) = self.overlay.get(&keyspace) else {
+            return self.base.scan(keyspace, range, limit);
         };
-        let within = |key: &Bytes| {
-            (match &range.start {
-                Bound::Included(s) => key >= s,
-                Bound::Excluded(s) => key > s,
-                Bound::Unbounded => true,
-            }) && (match &upper {
-                Bound::Included(e) => key <= e,
-                Bound::Excluded(e) => key < e,
-                Bound::Unbounded => true,
-            })
-        };
-        let from = (keyspace, Bytes::new());
-        let mut merged: BTreeMap<Bytes, Bytes> = page.items.into_iter().collect();
-        for ((_, key), value) in self
-            .overlay
-            .range(from..)
-            .take_while(|((k, _), _)| *k == keyspace)
-            .filter(|((_, key), _)| within(key))
-        {
-            match value {
-                Some(value) => merged.insert(key.clone(), value.clone()),
-                None => merged.remove(key),
+        let mut range = range.clone();
+        loop {
+            if range.is_empty() {
+                return Ok(Page::default());
+            }
+            let base = self.base.scan(keyspace, &range, limit)?;
+            // The base's page is complete up to its last key: only changes up to there belong to
+            // this page, or all of the range's when the base has no more.
+            let complete = match base.items.last() {
+                Some((last, _)) if base.more => Some(last.clone()),
+                _ => None,
             };
+            let end = complete.clone().map_or_else(|| range.end.clone(), Bound::Included);
+            let mut merged: BTreeMap<Bytes, Bytes> = base.items.into_iter().collect();
+            for (key, value) in changes.range((range.start.clone(), end)) {
+                match value {
+                    Some(value) => merged.insert(key.clone(), value.clone()),
+                    None => merged.remove(key),
+                };
+            }
+            match complete {
+                // All that the base's page held is deleted: an empty page with more to come would
+                // leave the caller no key to go on from.
+                Some(last) if merged.is_empty() => range = range.after(last),
+                complete => return Ok(cut(merged, limit, complete.is_some())),
+            }
         }
-        Ok(Page { items: merged.into_iter().collect(), more: page.more })
     }
+}
+
+/// The first items within the limit, at least one.
+fn cut(merged: BTreeMap<Bytes, Bytes>, limit: PageLimit, more: bool) -> Page {
+    let mut page = Page { items: Vec::new(), more };
+    let mut bytes = 0;
+    for (key, value) in merged {
+        let full = page.items.len() >= limit.items || bytes >= limit.bytes;
+        if full && !page.items.is_empty() {
+            page.more = true;
+            break;
+        }
+        bytes += key.len() + value.len();
+        page.items.push((key, value));
+    }
+    page
 }

@@ -1,0 +1,90 @@
+//! A key-value machine: conditional writes, counters, deadlines and transactions.
+//!
+//! It is what most projects need, and the example of how to write a [`StateMachine`] of one's own:
+//! everything it decides follows from the state and the command's [`Stamp`], so every member decides
+//! the same.
+//!
+//! A key holds a [`Record`]: its value, the [`Revision`] of its last change, and a deadline if it
+//! has one. A deadline is an instant of the replicated clock. **A key whose deadline is not after
+//! the clock is absent**, for reads and for conditions, whether or not it was swept yet; so what
+//! has expired can never be seen again, on no member.
+//!
+//! ```text
+//! keyspace "data":   key                                      -> record
+//! keyspace "expiry": deadline (8 bytes, big-endian) then key  -> nothing
+//! ```
+//!
+//! The second keyspace lists the deadlines in order, so that finding what is due costs nothing in
+//! proportion to the keys.
+//!
+//! What it does not do: no secondary indexes, no ranges in transactions, no more than
+//! [`MAX_OPERATIONS`] operations in one. A write that meets its condition answers with the record
+//! that it replaced, so overwriting large values costs their size in replies.
+
+mod admission;
+mod apply;
+mod command;
+mod read;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use common::clock::Hlc;
+use common::storage::engine::{EngineError, Keyspace, Read};
+
+use crate::state_machine::{Draft, Refused, Stamp, StateMachine};
+
+pub use admission::{MAX_DELETED_KEYS, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES};
+pub use command::{
+    Answer, Command, Compare, Condition, Deadline, Operation, Refusal, Reply, Target,
+};
+pub use read::Records;
+pub use record::{Record, Revision};
+
+/// Records by key.
+const DATA: Keyspace = Keyspace("data");
+/// Deadlines in order, each with its key.
+const EXPIRY: Keyspace = Keyspace("expiry");
+
+/// The most keys that one [`Command::Sweep`] removes, so that no entry takes long to apply.
+pub const MAX_SWEEP: u32 = 1_000;
+
+/// The key-value machine. It has no settings: members must never differ in what they decide.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyValue;
+
+impl StateMachine for KeyValue {
+    type Command = Command;
+    type Reply = Reply;
+
+    fn admit(&self, command: &Command) -> Result<(), Refused> {
+        admission::check(command)
+    }
+
+    fn shrinks(&self, command: &Command) -> bool {
+        admission::shrinks(command)
+    }
+
+    fn apply(
+        &self,
+        state: &mut Draft<'_>,
+        command: &Command,
+        stamp: Stamp,
+    ) -> Result<Reply, EngineError> {
+        match command {
+            Command::One(operation) => apply::one(state, operation, stamp).map(Reply::One),
+            Command::Transaction { compare, then, or_else } => {
+                apply::transaction(state, compare, then, or_else, stamp)
+            }
+            Command::Sweep { limit } => apply::sweep(state, *limit, stamp.clock),
+        }
+    }
+
+    /// One [`Command::Sweep`] while some deadline has passed; each removes [`MAX_SWEEP`] keys.
+    fn due(&self, state: &dyn Read, upto: Hlc, limit: usize) -> Result<Vec<Command>, EngineError> {
+        if limit == 0 || read::first_deadline(state)?.is_none_or(|first| first > upto) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Command::Sweep { limit: MAX_SWEEP }])
+    }
+}
