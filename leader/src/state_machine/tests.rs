@@ -71,15 +71,12 @@ proptest! {
         let mut draft = Draft::new(&engine);
         draft.put(OTHER, "05", "of another keyspace");
         for (number, change) in changes {
-            match change {
-                Some(value) => {
-                    draft.put(SPACE, key(number), vec![value]);
-                    map.insert(key(number), vec![value].into());
-                }
-                None => {
-                    draft.delete(SPACE, key(number));
-                    map.remove(&key(number));
-                }
+            if let Some(value) = change {
+                draft.put(SPACE, key(number), vec![value]);
+                map.insert(key(number), vec![value].into());
+            } else {
+                draft.delete(SPACE, key(number));
+                map.remove(&key(number));
             }
         }
         for number in 0..40 {

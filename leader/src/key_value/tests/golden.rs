@@ -10,7 +10,7 @@ use super::super::{Compare, Condition, Deadline, Target};
 use super::*;
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 #[test]
@@ -18,12 +18,12 @@ fn records_keep_their_bytes() {
     let revision = Revision { index: 0x0102_0304_0506_0708, sub: 0x090a };
     let plain = Record { value: "hi".into(), revision, deadline: None };
     assert_eq!(hex(&plain.encode()), "010008070605040302010a096869");
-    let deadline = Some(Hlc::new(0x1112_1314_1516, 0x1718));
-    let dated = Record { deadline, ..plain };
+    let deadline = Hlc::new(0x1112_1314_1516, 0x1718);
+    let dated = Record { deadline: Some(deadline), ..plain };
     assert_eq!(hex(&dated.encode()), "010108070605040302010a0918171615141312116869");
-    let row = deadline_row(deadline.unwrap(), b"key");
+    let row = deadline_row(deadline, b"key");
     assert_eq!(hex(&row), "11121314151617186b6579");
-    assert_eq!(parse_deadline_row(row).unwrap(), (deadline.unwrap(), "key".into()));
+    assert_eq!(parse_deadline_row(row).unwrap(), (deadline, "key".into()));
 }
 
 /// Commands are in the log: a member of the next release must read them.
