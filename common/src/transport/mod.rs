@@ -9,6 +9,12 @@
 //! - A later `Control` message never waits behind `Data` or `Bulk`.
 //! - Every call ends by its deadline.
 
+pub mod frame;
+pub mod handshake;
+#[cfg(any(test, feature = "test-util"))]
+pub mod simulated;
+pub mod tcp;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
