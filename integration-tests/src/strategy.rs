@@ -1,0 +1,90 @@
+//! The seam between the judge and what it judges: one adapter per strategy, and what it promises.
+
+pub mod model;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use common::env::Env;
+use common::ids::NodeId;
+use futures::future::BoxFuture;
+
+use crate::history::Reply;
+use crate::plan::ClusterConfig;
+use crate::workload::{Action, Class, Key};
+
+/// A node of a plan: its number there, from 0, and its id in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(pub u8);
+
+impl Place {
+    /// The id: ids count from 1.
+    pub const fn id(self) -> NodeId {
+        NodeId(self.0 as u64 + 1)
+    }
+
+    /// The place of an id.
+    pub const fn of(id: NodeId) -> Self {
+        Self(id.0.saturating_sub(1) as u8)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {}", self.0)
+    }
+}
+
+/// What an operator may ask of a node while a plan runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// Hand the authority over to another node.
+    Transfer,
+    /// Write a snapshot and drop the log before it.
+    Snapshot,
+}
+
+/// One replication strategy under test. The value is shared by all nodes of one run and may keep
+/// what a judge wants to know of all of them.
+pub trait Strategy: Send + Sync + 'static {
+    /// An open node. The world keeps a clone to look at; it is dropped in the node's scope.
+    type Node: Clone + Send + Sync + 'static;
+
+    /// The name on the command line.
+    fn name(&self) -> &'static str;
+
+    /// Opens a node in its environment, as a process start does. The first opening of a run makes
+    /// the cluster. An error is a refusal to start.
+    fn open(
+        &self,
+        env: Env,
+        config: &ClusterConfig,
+        place: Place,
+    ) -> BoxFuture<'static, Result<Self::Node, String>>;
+
+    /// Carries out a client's operation on a node that it is connected to. A class that the
+    /// strategy does not offer is answered as not applied, never replaced.
+    fn perform(
+        &self,
+        node: &Self::Node,
+        class: Class,
+        action: Action,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Reply>;
+
+    /// Who decides about a key, as far as the running nodes know.
+    fn authority(&self, nodes: &BTreeMap<Place, Self::Node>, key: Key) -> Option<Place>;
+
+    /// Why a node has stopped by itself, if it has.
+    fn failure(&self, node: &Self::Node) -> Option<String> {
+        let _ = node;
+        None
+    }
+
+    /// Does a chore; whether it succeeds is of no interest.
+    fn chore(&self, node: &Self::Node, chore: Chore) -> BoxFuture<'static, ()> {
+        let _ = (node, chore);
+        Box::pin(async {})
+    }
+}

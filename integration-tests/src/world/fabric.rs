@@ -1,0 +1,142 @@
+//! The wires and disks of a world, and how faults change them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use common::env::SplitMix64;
+use common::env::simulated::{SimWorldClock, Trace};
+use common::ids::Incarnation;
+use common::storage::disk::{Disk, DiskError, File, Open};
+use common::transport::Transport;
+use common::transport::simulated::{Latency, Observer, Rate, SimNetwork, SimNetworkConfig};
+
+use super::nemesis::Weather;
+use crate::plan::ClusterConfig;
+use crate::strategy::Place;
+
+/// Longer than any run: a clog ends when its fault does.
+const FOR_EVER: std::time::Duration = std::time::Duration::from_secs(1 << 20);
+
+/// The wires between nodes.
+#[derive(Debug)]
+pub(crate) struct Net {
+    network: SimNetwork,
+    nodes: u8,
+    /// The weather that the wires were set to last.
+    now: Mutex<Weather>,
+}
+
+impl Net {
+    pub(super) fn new(
+        clock: &SimWorldClock,
+        rng: &SplitMix64,
+        trace: &Trace,
+        config: &ClusterConfig,
+    ) -> Self {
+        let latency = Latency { minimum: config.latency_min, mean: config.latency_mean };
+        let settings = SimNetworkConfig { latency, ..SimNetworkConfig::default() };
+        let network = SimNetwork::new(clock, rng, trace.clone(), settings);
+        Self { network, nodes: config.nodes, now: Mutex::default() }
+    }
+
+    pub(super) fn attach(&self, place: Place, incarnation: Incarnation) -> Arc<dyn Transport> {
+        self.network.attach(place.id(), incarnation)
+    }
+
+    pub(super) fn detach(&self, place: Place) {
+        self.network.detach(place.id());
+    }
+
+    pub(super) fn vanish(&self, place: Place) {
+        self.network.vanish(place.id());
+    }
+
+    pub(super) fn observe(&self, observer: Observer) {
+        self.network.observe(observer);
+    }
+
+    pub(super) fn reset(&self, (a, b): (Place, Place)) {
+        self.network.reset(a.id(), b.id());
+    }
+
+    /// Makes the wires what the active faults say.
+    pub(super) fn apply(&self, weather: &Weather) {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = || (0..self.nodes).map(Place);
+        for pair in places().flat_map(|a| places().map(move |b| (a, b))).filter(|(a, b)| a != b) {
+            let (from, to) = (pair.0.id(), pair.1.id());
+            match (now.cut.contains(&pair), weather.cut.contains(&pair)) {
+                (false, true) => self.network.cut(from, to),
+                (true, false) => self.network.heal(from, to),
+                _ => {}
+            }
+            match (now.clogged.contains(&pair), weather.clogged.contains(&pair)) {
+                (false, true) => self.network.clog(from, to, FOR_EVER),
+                (true, false) => self.network.clog(from, to, std::time::Duration::ZERO),
+                _ => {}
+            }
+            let rate = weather.slow.get(&pair);
+            if now.slow.get(&pair) != rate {
+                let rate = rate.map(|bytes| Rate::Bytes(u64::from(*bytes)));
+                self.network.set_rate(from, to, rate);
+            }
+            let latency = weather.latency_of(pair);
+            if now.latency_of(pair) != latency {
+                let latency = latency.map(|(minimum, mean)| Latency { minimum, mean });
+                self.network.set_latency(from, to, latency);
+            }
+        }
+        *now = weather.clone();
+    }
+}
+
+/// The disk of a machine.
+#[derive(Debug)]
+pub(crate) struct Platter {}
+
+impl Platter {
+    pub(super) fn new(_: Place, _: &SplitMix64, _: &Trace, _: &ClusterConfig) -> Self {
+        Self {}
+    }
+
+    pub(super) fn mount(&self, _: Incarnation) -> Arc<dyn Disk> {
+        Arc::new(NoDisk)
+    }
+
+    pub(super) fn crash(&self) {}
+
+    pub(super) fn power_loss(&self) {}
+
+    pub(super) fn fail_next_sync(&self) {}
+
+    pub(super) fn apply(&self, _: &Weather) {}
+}
+
+/// A folder in which there is nothing.
+#[derive(Debug)]
+struct NoDisk;
+
+#[async_trait]
+impl Disk for NoDisk {
+    async fn open(&self, path: &str, _: Open) -> Result<Arc<dyn File>, DiskError> {
+        Err(DiskError::NotFound(path.into()))
+    }
+    async fn list(&self, _: &str) -> Result<Vec<String>, DiskError> {
+        Ok(Vec::new())
+    }
+    async fn create_dir(&self, _: &str) -> Result<(), DiskError> {
+        Ok(())
+    }
+    async fn rename(&self, _: &str, _: &str) -> Result<(), DiskError> {
+        Ok(())
+    }
+    async fn remove(&self, _: &str) -> Result<(), DiskError> {
+        Ok(())
+    }
+    async fn remove_dir(&self, _: &str) -> Result<(), DiskError> {
+        Ok(())
+    }
+    async fn sync_dir(&self, _: &str) -> Result<(), DiskError> {
+        Ok(())
+    }
+}
