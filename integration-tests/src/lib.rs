@@ -9,8 +9,10 @@ compile_error!(
 pub mod check;
 pub mod history;
 pub mod mark;
+pub mod mutant;
 pub mod plan;
 pub mod strategy;
+pub mod sweep;
 pub mod time;
 pub mod workload;
 pub mod world;

@@ -41,7 +41,7 @@ use crate::time::SimTime;
 
 use fabric::Net;
 use machine::{Death, Machine};
-pub use report::{Report, Stats};
+pub use report::{Report, Stats, describe};
 
 /// How a plan is run.
 #[derive(Clone, Debug)]

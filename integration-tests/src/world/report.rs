@@ -129,7 +129,7 @@ impl Report {
 }
 
 /// A verdict in words.
-pub(crate) fn describe(judge: &str, verdict: &Verdict) -> String {
+pub fn describe(judge: &str, verdict: &Verdict) -> String {
     match verdict {
         Verdict::Pass => format!("{judge}: pass"),
         Verdict::Violation(witness) => format!("{judge}: VIOLATION: {witness}"),

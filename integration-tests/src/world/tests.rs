@@ -30,7 +30,7 @@ fn only(seed: u64, workload: Workload) -> Plan {
 }
 
 fn failures(report: &Report) -> Vec<String> {
-    report.failures().map(|(judge, verdict)| report::describe(judge, verdict)).collect()
+    report.failures().map(|(judge, verdict)| describe(judge, verdict)).collect()
 }
 
 #[test]

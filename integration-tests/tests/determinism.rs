@@ -1,0 +1,64 @@
+//! One seed is one run: in this process, in a fresh one, alone and at the end of a sweep.
+//!
+//! The control leaves tokio's own generator unseeded. If its runs were equal too, equal runs would
+//! prove nothing.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use integration_tests::sweep::{Length, Line, Subject};
+use integration_tests::world::{Options, RuntimeSeed};
+
+const SUBJECT: Subject = Subject::Leader;
+
+fn here(seed: u64, runtime: RuntimeSeed) -> String {
+    let options = Options { runtime, ..Options::default() };
+    Line::of(&SUBJECT.run(&Length::Short.plan(seed), &options)).digest
+}
+
+/// The digests of `count` seeds in a process of their own.
+fn elsewhere(from: u64, count: u64, more: &[&str]) -> Vec<(u64, String)> {
+    let subject = SUBJECT.to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(["worker", "--step", "1", "--for", "3600", "--strategy", &subject])
+        .args(["--from", &from.to_string(), "--count", &count.to_string()])
+        .args(more)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
+    lines.map(|line| (line.seed, line.digest)).collect()
+}
+
+#[test]
+fn a_seed_is_one_run_in_any_process_alone_and_tenth_of_a_sweep() {
+    let sweep = elsewhere(100, 10, &[]);
+    assert_eq!(sweep.len(), 10);
+    let (last, digest) = sweep[9].clone();
+    assert_eq!(last, 109);
+    assert_eq!(elsewhere(last, 1, &[]), [(last, digest.clone())], "alone in a fresh process");
+    assert_eq!(here(last, RuntimeSeed::Plan), digest, "in this process");
+    assert_eq!(here(last, RuntimeSeed::Plan), digest, "again in this process");
+    let different: BTreeSet<_> = sweep.iter().map(|(_, digest)| digest).collect();
+    assert_eq!(different.len(), 10, "ten seeds are ten runs");
+}
+
+#[test]
+fn without_a_seed_for_the_runtime_runs_differ() {
+    let unseeded: BTreeSet<_> = (0..4).map(|_| here(109, RuntimeSeed::Machine)).collect();
+    assert!(unseeded.len() > 1, "the control is equal too: the test above proves nothing");
+    let fresh = elsewhere(109, 1, &["--unseeded"]);
+    assert_ne!(fresh, [(109, here(109, RuntimeSeed::Plan))]);
+}
+
+#[test]
+fn logging_changes_nothing() {
+    let quiet = here(7, RuntimeSeed::Plan);
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(std::io::sink)
+        .finish();
+    let loud = tracing::subscriber::with_default(subscriber, || here(7, RuntimeSeed::Plan));
+    assert_eq!(quiet, loud);
+}
