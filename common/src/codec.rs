@@ -70,8 +70,18 @@ pub enum CodecError {
     Trailing(usize),
 }
 
-const fn config() -> bincode::config::Configuration {
-    bincode::config::standard()
+/// The most bytes a value may claim to need while it is decoded. Without a limit, a length that
+/// nothing backs makes `bincode` allocate it, however large.
+const MOST: usize = 256 << 20;
+
+type Config = bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Varint,
+    bincode::config::Limit<MOST>,
+>;
+
+const fn config() -> Config {
+    bincode::config::standard().with_limit()
 }
 
 /// Encodes a value without a frame, for a place that has a frame and a checksum of its own.

@@ -3,7 +3,9 @@
 pub mod config;
 pub mod error;
 pub mod key_value;
+pub mod message;
 pub mod node;
+mod raft;
 pub mod state_machine;
 
 pub use config::Config;
