@@ -1,5 +1,19 @@
 //! Files with explicit sync. Nothing is durable before it is synced: a file's bytes by
 //! [`File::sync`], a file's name by [`Disk::sync_dir`].
+//!
+//! [`OsDisk`] is a folder of the operating system. `SimDisk`, behind `test-util`, loses and tears
+//! what was not synced, fails, fills up and rots as it is told to. Both keep the contract that
+//! `conformance` tests.
+
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+mod os;
+#[cfg(any(test, feature = "test-util"))]
+pub mod simulated;
+#[cfg(test)]
+mod tests;
+
+pub use os::OsDisk;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,6 +47,9 @@ pub enum DiskError {
         /// What is known of the holder.
         detail: String,
     },
+    /// The path leads out of the disk's folder, or is none.
+    #[error("{0:?}: not a path on this disk; paths are relative, with names between slashes")]
+    BadPath(String),
     /// The operating system refused or failed.
     #[error("{path}: {operation} failed: {cause}")]
     Io {
@@ -94,5 +111,28 @@ pub trait File: Send + Sync + fmt::Debug {
     async fn set_len(&self, length: u64) -> Result<(), DiskError>;
     /// Makes all bytes written so far durable. After an error, nothing is known about what was
     /// written since the last success, and asking again proves nothing (Rebello et al. 2020).
+    /// So it never fails with [`DiskError::Full`], which promises that the disk goes on by itself.
     async fn sync(&self) -> Result<(), DiskError>;
+    /// [`File::write_at`], then [`File::sync`]: one call, so that a disk which works in threads
+    /// changes between them once.
+    async fn write_and_sync(&self, offset: u64, bytes: Bytes) -> Result<(), DiskError> {
+        self.write_at(offset, bytes).await?;
+        self.sync().await
+    }
+}
+
+/// The parts of a path, refusing what would lead out of the folder.
+fn parts(path: &str) -> Result<Vec<&str>, DiskError> {
+    if path.is_empty() {
+        return Ok(Vec::new());
+    }
+    let parts: Vec<&str> = path.split('/').collect();
+    let fine = |part: &&str| !matches!(*part, "" | "." | "..") && !part.contains('\0');
+    if parts.iter().all(fine) { Ok(parts) } else { Err(DiskError::BadPath(path.into())) }
+}
+
+/// The folder that holds a path: empty for the disk's own.
+#[cfg(any(test, feature = "test-util"))]
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
