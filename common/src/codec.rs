@@ -84,6 +84,31 @@ const fn config() -> Config {
     bincode::config::standard().with_limit()
 }
 
+/// How many bytes of memory one byte of input may ask for, at most: a number of 16 bytes can be
+/// encoded in one.
+const GROWTH: usize = 16;
+
+/// Decodes with a bound on memory that follows the size of the input: a length inside of it could
+/// otherwise ask for any amount before it is found to be a lie. The bound is a constant of the
+/// decoder's type, so it comes in steps.
+fn decode_bounded<T: DeserializeOwned>(
+    bytes: &[u8],
+) -> Result<(T, usize), bincode::error::DecodeError> {
+    const SMALL: usize = 4 << 10;
+    const MIDDLE: usize = 512 << 10;
+    const LARGE: usize = 64 << 20;
+    use bincode::serde::decode_from_slice as decode;
+    if bytes.len() <= SMALL {
+        decode(bytes, config().with_limit::<{ SMALL * GROWTH }>())
+    } else if bytes.len() <= MIDDLE {
+        decode(bytes, config().with_limit::<{ MIDDLE * GROWTH }>())
+    } else if bytes.len() <= LARGE {
+        decode(bytes, config().with_limit::<{ LARGE * GROWTH }>())
+    } else {
+        decode(bytes, config().with_limit::<{ 64 << 30 }>())
+    }
+}
+
 /// Encodes a value without a frame, for a place that has a frame and a checksum of its own.
 ///
 /// # Panics
@@ -94,8 +119,7 @@ pub fn encode_body<T: Serialize>(value: &T) -> Vec<u8> {
 
 /// Decodes what [`encode_body`] made. All bytes must be used.
 pub fn decode_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, config())
-        .map_err(|e| CodecError::Body(e.to_string()))?;
+    let (value, used) = decode_bounded::<T>(bytes).map_err(|e| CodecError::Body(e.to_string()))?;
     if used != bytes.len() {
         return Err(CodecError::Trailing(bytes.len() - used));
     }
@@ -155,3 +179,6 @@ pub fn decode<T: DeserializeOwned>(
     }
     decode_body(body)
 }
+
+#[cfg(test)]
+mod tests;

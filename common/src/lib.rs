@@ -4,6 +4,8 @@ pub mod clock;
 pub mod codec;
 pub mod consistency;
 pub mod env;
+#[cfg(test)]
+mod golden;
 pub mod ids;
 pub mod mark;
 pub mod mutant;
