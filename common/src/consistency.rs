@@ -155,3 +155,6 @@ pub enum Level {
     /// So many replicas.
     Exactly(u8),
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,7 @@ pub use fired::{note, take};
 #[cfg(test)]
 mod tests {
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "another thread is what this is about")]
     fn a_mark_is_noted_once_per_run_and_on_its_own_thread() {
         let _ = super::take();
         for _ in 0..3 {

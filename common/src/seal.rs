@@ -15,6 +15,8 @@
 //! logs, and people reading it aloud.
 
 mod base32;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt;
 use std::hash::Hasher;

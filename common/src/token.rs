@@ -6,6 +6,8 @@
 //! order and any number of times.
 
 mod dots;
+#[cfg(test)]
+mod laws;
 mod log;
 
 use std::time::Duration;

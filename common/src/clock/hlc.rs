@@ -32,10 +32,12 @@ impl Hlc {
         (self.0 & 0xffff) as u16
     }
 
-    /// The next stamp: counter + 1, carried into the milliseconds when it overflows.
+    /// The next stamp: counter + 1, carried into the milliseconds when it overflows. After the last
+    /// stamp there is comes none: it is its own next. Only a peer that invents stamps gets there,
+    /// ten thousand years ahead; refuse such ones on receipt.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 
     /// The stamp as one number, for storage keys: big-endian bytes of it sort like stamps.

@@ -2,6 +2,8 @@
 
 mod dot;
 mod hlc;
+#[cfg(test)]
+mod laws;
 
 pub use dot::{Dot, VersionVector};
 pub use hlc::{Hlc, HybridClock};
