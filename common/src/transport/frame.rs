@@ -1,20 +1,23 @@
 //! The frame: what one message looks like on a connection, as plain functions over bytes.
 //!
 //! ```text
-//! offset  0  length   u32   bytes after the checksum: 20 and the body
-//!         4  checksum u32   crc32c of those bytes
-//!         8  kind     u8    1 call, 2 reply, 3 refusal, 4 cast, 5 ping, 6 pong, 7 goodbye
-//!         9  class    u8    0 control, 1 data, 2 bulk
-//!        10  flags    u16   0
-//!        12  group    u32
-//!        16  epoch    u32
-//!        20  call     u64   which call this is or answers; for pings the sender's clock
-//!        28  body
+//! offset  0  length   u32   bytes of the body
+//!         4  kind     u8    1 call, 2 reply, 3 refusal, 4 cast, 5 ping, 6 pong, 7 goodbye
+//!         5  class    u8    0 control, 1 data, 2 bulk
+//!         6  flags    u16   0
+//!         8  group    u32
+//!        12  epoch    u32
+//!        16  call     u64   which call this is or answers; for pings the sender's clock
+//!        24  body     u32   crc32c of the body
+//!        28  head     u32   crc32c of the 28 bytes before
+//!        32  body
 //! ```
 //!
 //! Numbers are little-endian. The length comes first and is checked against the limit before
-//! anything is allocated; an unknown kind, class or flag is refused, never skipped. The magic and
-//! the version are in the handshake, once per connection.
+//! anything is allocated; an unknown kind, class or flag is refused, never skipped. The head has a
+//! checksum of its own, so that a damaged length is noticed at once: believed, it would make the
+//! reader wait for bytes that nobody sends. The magic and the version are in the handshake, once
+//! per connection.
 
 use bytes::Bytes;
 
@@ -22,10 +25,10 @@ use super::Class;
 use crate::ids::{Epoch, GroupId};
 
 /// Bytes before the body.
-pub const HEADER: usize = 28;
+pub const HEADER: usize = 32;
 
-/// Bytes of the header that the length and the checksum cover.
-const COVERED: usize = 20;
+/// Bytes of the header that its own checksum covers.
+const COVERED: usize = 28;
 
 /// Bodies are at most this large, unless configured otherwise: 16 MiB.
 pub const DEFAULT_LIMIT: usize = 16 << 20;
@@ -113,9 +116,6 @@ impl Head {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The length is smaller than a header.
-    #[error("a frame of {0} bytes is shorter than a header")]
-    TooShort(usize),
     /// The body is over the limit. It was not read.
     #[error("a frame with a body of {size} bytes is over the limit of {limit}")]
     TooLarge {
@@ -160,16 +160,17 @@ pub enum Decoded<'a> {
 /// # Panics
 /// If the body is larger than `u32` counts: callers check their limit first.
 pub fn encode_header(head: Head, body: &[u8]) -> [u8; HEADER] {
-    let length = u32::try_from(COVERED + body.len()).expect("bodies are within the frame limit");
+    let length = u32::try_from(body.len()).expect("bodies are within the frame limit");
     let mut out = [0; HEADER];
     out[0..4].copy_from_slice(&length.to_le_bytes());
-    out[8] = head.kind as u8;
-    out[9] = head.class.byte();
-    out[12..16].copy_from_slice(&head.group.0.to_le_bytes());
-    out[16..20].copy_from_slice(&head.epoch.0.to_le_bytes());
-    out[20..28].copy_from_slice(&head.call.to_le_bytes());
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&out[8..]), body);
-    out[4..8].copy_from_slice(&checksum.to_le_bytes());
+    out[4] = head.kind as u8;
+    out[5] = head.class.byte();
+    out[8..12].copy_from_slice(&head.group.0.to_le_bytes());
+    out[12..16].copy_from_slice(&head.epoch.0.to_le_bytes());
+    out[16..24].copy_from_slice(&head.call.to_le_bytes());
+    out[24..28].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    let checksum = crc32c::crc32c(&out[..COVERED]);
+    out[COVERED..].copy_from_slice(&checksum.to_le_bytes());
     out
 }
 
@@ -184,41 +185,47 @@ pub fn encode(head: Head, body: &[u8]) -> Bytes {
 /// Reads the frame at the front of `bytes`, refusing a body over `limit` bytes as soon as its
 /// length is known.
 pub fn decode(bytes: &[u8], limit: usize) -> Result<Decoded<'_>, FrameError> {
-    let Some(length) = u32_at(bytes, 0) else {
+    let Some(size) = u32_at(bytes, 0) else {
         return Ok(Decoded::Partial { need: HEADER });
     };
-    let length = length as usize;
-    let Some(size) = length.checked_sub(COVERED) else {
-        return Err(FrameError::TooShort(length));
-    };
+    let size = size as usize;
     if size > limit {
         return Err(FrameError::TooLarge { size, limit });
     }
-    if bytes.len() < HEADER + size {
-        return Ok(Decoded::Partial { need: HEADER + size });
-    }
-    let covered = &bytes[8..HEADER + size];
-    if u32_at(bytes, 4) != Some(crc32c::crc32c(covered)) {
+    let Some(header) = bytes.first_chunk::<HEADER>() else {
+        return Ok(Decoded::Partial { need: HEADER });
+    };
+    if u32_at(header, COVERED) != Some(crc32c::crc32c(&header[..COVERED])) {
         return Err(FrameError::Checksum);
     }
-    let (fixed, body) = covered.split_at(COVERED);
-    let kind = Kind::from_byte(fixed[0]).ok_or(FrameError::Kind(fixed[0]))?;
-    let class = Class::from_byte(fixed[1]).ok_or(FrameError::Class(fixed[1]))?;
-    let flags = u16::from_le_bytes([fixed[2], fixed[3]]);
+    let head = decode_head(header)?;
+    let Some(body) = bytes.get(HEADER..HEADER + size) else {
+        return Ok(Decoded::Partial { need: HEADER + size });
+    };
+    if u32_at(header, 24) != Some(crc32c::crc32c(body)) {
+        return Err(FrameError::Checksum);
+    }
+    Ok(Decoded::Whole { head, body })
+}
+
+fn decode_head(header: &[u8; HEADER]) -> Result<Head, FrameError> {
+    let kind = Kind::from_byte(header[4]).ok_or(FrameError::Kind(header[4]))?;
+    let class = Class::from_byte(header[5]).ok_or(FrameError::Class(header[5]))?;
+    let flags = u16::from_le_bytes([header[6], header[7]]);
     if flags != 0 {
         return Err(FrameError::Flags(flags));
     }
-    let group = GroupId(u32_at(fixed, 4).unwrap_or_default());
-    let epoch = Epoch(u32_at(fixed, 8).unwrap_or_default());
+    let group = GroupId(u32_at(header, 8).unwrap_or_default());
+    let epoch = Epoch(u32_at(header, 12).unwrap_or_default());
     let mut call = [0; 8];
-    call.copy_from_slice(&fixed[12..20]);
-    Ok(Decoded::Whole {
-        head: Head { kind, class, group, epoch, call: u64::from_le_bytes(call) },
-        body,
-    })
+    call.copy_from_slice(&header[16..24]);
+    Ok(Head { kind, class, group, epoch, call: u64::from_le_bytes(call) })
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..at + 4)?;
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests;

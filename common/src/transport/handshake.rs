@@ -299,3 +299,6 @@ impl std::fmt::Display for Identity {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
