@@ -9,6 +9,8 @@
 //! - A later `Control` message never waits behind `Data` or `Bulk`.
 //! - Every call ends by its deadline.
 
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
 pub mod frame;
 pub mod handshake;
 #[cfg(any(test, feature = "test-util"))]

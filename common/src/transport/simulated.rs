@@ -48,8 +48,8 @@ pub struct SimNetworkConfig {
     pub latency: Latency,
     /// Largest body, in bytes. Default 16 MiB.
     pub frame_limit: usize,
-    /// Messages that may be under way per directed pair and class; above, calls are overloaded.
-    /// Default 16384.
+    /// Messages that may be under way, and calls that may be open, per directed pair and class;
+    /// above, they are overloaded. Default 16384.
     pub queue_messages: usize,
     /// How a node finds a peer. Default: by its id.
     pub addressing: Addressing,

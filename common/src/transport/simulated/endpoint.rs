@@ -49,7 +49,7 @@ impl SimTransport {
         let (incarnation, id) = {
             let mut world = self.net.state();
             let incarnation = world.admit(self.node, self.generation, to, class, &body)?;
-            (incarnation, world.open_call(self.node, to, sender))
+            (incarnation, world.open_call(self.node, to, class, sender))
         };
         self.net.send(self.message(to, class, Kind::Call, id, body), incarnation);
         Ok((id, answer))
@@ -93,7 +93,13 @@ impl Net {
     /// Answers a call on behalf of a node, if that is still the one which took it.
     fn answer(&self, node: NodeId, generation: u64, call: &Message, answer: Result<Bytes, String>) {
         let Some(incarnation) = self.state().incarnation(node, generation) else { return };
+        let limit = self.state().frame_limit();
         let (kind, body) = match answer {
+            Ok(body) if body.len() > limit => {
+                let size = body.len();
+                let why = format!("its answer of {size} bytes is over the frame limit of {limit}");
+                (Kind::Refusal, Bytes::from(why))
+            }
             Ok(body) => (Kind::Reply, body),
             Err(why) => (Kind::Refusal, Bytes::from(why)),
         };

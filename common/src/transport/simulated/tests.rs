@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use super::{SimNetwork, SimNetworkConfig};
+use super::{Addressing, SimNetwork, SimNetworkConfig};
 use crate::env::SplitMix64;
 use crate::env::simulated::{SimWorldClock, Trace};
 use crate::ids::{Incarnation, NodeId};
-use crate::transport::{Class, Handler};
+use crate::transport::conformance::{self, Limits, Network};
+use crate::transport::{CallError, Class, Handler, Transport};
 
 struct Echo;
 
@@ -27,8 +29,54 @@ impl Handler for Echo {
 
 const SECOND: Duration = Duration::from_secs(5);
 
+struct Conforming {
+    world: SimWorldClock,
+    net: SimNetwork,
+}
+
+impl Conforming {
+    fn new(seed: u64, limits: Limits) -> Self {
+        let world = SimWorldClock::new();
+        let config = SimNetworkConfig {
+            frame_limit: limits.frame,
+            queue_messages: limits.calls,
+            addressing: Addressing::Learned,
+            ..SimNetworkConfig::default()
+        };
+        let net = SimNetwork::new(&world, &SplitMix64::new(seed), Trace::default(), config);
+        Self { world, net }
+    }
+}
+
+#[async_trait]
+impl Network for Conforming {
+    async fn bind(&self, node: NodeId) -> Arc<dyn Transport> {
+        self.net.attach(node, Incarnation(1))
+    }
+
+    fn address(&self, node: NodeId) -> String {
+        node.to_string()
+    }
+
+    fn sleep(&self, d: Duration) -> BoxFuture<'static, ()> {
+        let (world, at) = (self.world, self.world.elapsed() + d);
+        Box::pin(async move { world.sleep_until(at).await })
+    }
+
+    fn slack(&self) -> Duration {
+        Duration::from_millis(2)
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_call_is_answered() {
+async fn the_simulated_network_conforms() {
+    for seed in 0..20 {
+        Box::pin(conformance::all(&move |limits| Box::new(Conforming::new(seed, limits)))).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_takes_its_latency_both_ways() {
     let world = SimWorldClock::new();
     let net =
         SimNetwork::new(&world, &SplitMix64::new(1), Trace::default(), SimNetworkConfig::default());
@@ -38,4 +86,44 @@ async fn a_call_is_answered() {
     let answer = a.call(NodeId(2), Class::Data, Bytes::from_static(b"hello"), SECOND).await;
     assert_eq!(answer, Ok(Bytes::from_static(b"hello")));
     assert!(world.elapsed() >= Duration::from_millis(2));
+}
+
+/// Cutting one direction lets calls arrive but not their answers.
+#[tokio::test(start_paused = true)]
+async fn a_one_way_cut_loses_the_answers_until_it_is_healed() {
+    let world = SimWorldClock::new();
+    let net =
+        SimNetwork::new(&world, &SplitMix64::new(2), Trace::default(), SimNetworkConfig::default());
+    let a = net.attach(NodeId(1), Incarnation(1));
+    let b = net.attach(NodeId(2), Incarnation(1));
+    b.serve(Arc::new(Echo));
+    net.cut(NodeId(2), NodeId(1));
+    let call = || a.call(NodeId(2), Class::Data, Bytes::new(), Duration::from_secs(1));
+    assert_eq!(call().await, Err(CallError::TimedOut(NodeId(2))));
+    assert!(net.is_cut(NodeId(2), NodeId(1)) && !net.is_cut(NodeId(1), NodeId(2)));
+    net.heal(NodeId(2), NodeId(1));
+    assert_eq!(call().await, Ok(Bytes::new()));
+    assert_eq!(net.under_way(), 0);
+}
+
+/// Of what is under way a prefix arrives, in order, and every call ends.
+#[tokio::test(start_paused = true)]
+async fn a_reset_loses_a_suffix_and_ends_every_call() {
+    for seed in 0..50 {
+        let world = SimWorldClock::new();
+        let config = SimNetworkConfig::default();
+        let net = SimNetwork::new(&world, &SplitMix64::new(seed), Trace::default(), config);
+        let a = net.attach(NodeId(1), Incarnation(1));
+        let b = net.attach(NodeId(2), Incarnation(1));
+        b.serve(Arc::new(Echo));
+        let calls: Vec<_> =
+            (0..20_u8).map(|n| a.call(NodeId(2), Class::Data, vec![n].into(), SECOND)).collect();
+        net.reset(NodeId(1), NodeId(2));
+        let answers = futures::future::join_all(calls).await;
+        assert!(world.elapsed() < SECOND, "no call waits for its deadline");
+        let answered = answers.iter().take_while(|answer| answer.is_ok()).count();
+        for broken in &answers[answered..] {
+            assert_eq!(*broken, Err(CallError::Broken(NodeId(2))));
+        }
+    }
 }

@@ -82,6 +82,7 @@ struct Endpoint {
 struct OpenCall {
     caller: NodeId,
     to: NodeId,
+    class: Class,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -109,6 +110,8 @@ pub(super) struct World {
     streams: BTreeMap<StreamKey, Stream>,
     due: BTreeMap<(Duration, u64), Event>,
     calls: BTreeMap<u64, OpenCall>,
+    /// How many of them each caller has open per peer and class.
+    open: BTreeMap<(NodeId, NodeId, Class), usize>,
     next_id: u64,
     next_generation: u64,
 }
@@ -125,6 +128,7 @@ impl World {
             streams: BTreeMap::new(),
             due: BTreeMap::new(),
             calls: BTreeMap::new(),
+            open: BTreeMap::new(),
             next_id: 1,
             next_generation: 1,
         }
@@ -234,7 +238,8 @@ impl World {
         }
         let key = StreamKey { from: node, to, class, answers: false };
         let waiting = self.streams.get(&key).map_or(0, |stream| stream.under_way.len());
-        if waiting >= self.config.queue_messages {
+        let open = self.open.get(&(node, to, class)).copied().unwrap_or_default();
+        if waiting.max(open) >= self.config.queue_messages {
             return Err(CallError::Overloaded(to));
         }
         Ok(endpoint.incarnation)
@@ -253,15 +258,30 @@ impl World {
         &mut self,
         caller: NodeId,
         to: NodeId,
+        class: Class,
         answer: oneshot::Sender<Answer>,
     ) -> u64 {
         let id = self.id();
-        self.calls.insert(id, OpenCall { caller, to, answer });
+        self.calls.insert(id, OpenCall { caller, to, class, answer });
+        *self.open.entry((caller, to, class)).or_default() += 1;
         id
     }
 
     pub(super) fn close_call(&mut self, id: u64) {
-        self.calls.remove(&id);
+        drop(self.take_call(id));
+    }
+
+    fn take_call(&mut self, id: u64) -> Option<OpenCall> {
+        let call = self.calls.remove(&id)?;
+        if let Some(open) = self.open.get_mut(&(call.caller, call.to, call.class)) {
+            *open -= 1;
+        }
+        Some(call)
+    }
+
+    /// Largest body, of a message and of an answer.
+    pub(super) fn frame_limit(&self) -> usize {
+        self.config.frame_limit
     }
 
     /// Puts a message on its way.
@@ -366,7 +386,7 @@ impl World {
     }
 
     fn answer(&mut self, id: u64, answer: Answer) {
-        if let Some(call) = self.calls.remove(&id) {
+        if let Some(call) = self.take_call(id) {
             // The caller may have gone in this moment.
             let _ = call.answer.send(answer);
         }
@@ -464,6 +484,7 @@ impl World {
             self.lose_some(key, now);
         }
         self.calls.retain(|_, call| call.caller != node);
+        self.open.retain(|(caller, ..), _| *caller != node);
         match farewell {
             Farewell::Silent => {
                 self.silent.insert(node);

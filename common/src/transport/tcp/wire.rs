@@ -297,6 +297,11 @@ impl<R: AsyncRead + Send + Unpin> FrameReader<R> {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     fn take_body(&mut self, size: usize) -> Bytes {
         if size <= COPIED {
             // A small body of its own does not keep the whole read buffer alive.
