@@ -1,0 +1,234 @@
+//! Every refusal of a configuration, with what to do about it.
+
+use std::collections::BTreeMap;
+
+use common::ids::NodeId;
+use common::storage::engine::FjallConfig;
+use common::storage::wal::WalConfig;
+
+use super::{EngineKind, File, Problem, Strategy, lease_for};
+
+/// The longest name of a cluster, region or rack in bytes: it travels in every handshake.
+const LONGEST_NAME: usize = 255;
+
+fn refuse<T>(key: impl Into<String>, problem: impl Into<String>) -> Result<T, Problem> {
+    Err(Problem::new(key, problem))
+}
+
+fn name(key: &str, value: &str) -> Result<(), Problem> {
+    if value.trim().is_empty() {
+        return refuse(key, "is empty: give it a name");
+    }
+    if value.len() > LONGEST_NAME {
+        let length = value.len();
+        return refuse(key, format!("has {length} bytes: at most {LONGEST_NAME} are possible"));
+    }
+    Ok(())
+}
+
+pub(super) fn names(file: &File) -> Result<(), Problem> {
+    if file.id == 0 {
+        return refuse("id", "is 0: ids begin with 1");
+    }
+    name("cluster", &file.cluster)?;
+    if file.strategy != Strategy::Leader {
+        return refuse(
+            "strategy",
+            format!("is {:?}, which is not built yet: use \"leader\"", file.strategy)
+                .to_lowercase(),
+        );
+    }
+    if file.data.as_os_str().is_empty() {
+        return refuse("data", "is empty: name a folder that this node may fill");
+    }
+    Ok(())
+}
+
+/// `host:port`, with a port that others can be told where `port` says so.
+fn address(key: &str, value: &str, port: Port) -> Result<(), Problem> {
+    let wrong = |why: &str| {
+        refuse(key, format!("is {value:?}: {why}; write \"host:port\", such as \"10.0.0.1:6379\""))
+    };
+    let Some((host, number)) = value.rsplit_once(':') else { return wrong("it has no port") };
+    if host.is_empty() || host.contains(char::is_whitespace) {
+        return wrong("it has no host");
+    }
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return wrong("an IPv6 address stands in brackets");
+    }
+    match number.parse::<u16>() {
+        Ok(0) if matches!(port, Port::Told) => wrong("the others cannot be told port 0"),
+        Ok(_) => Ok(()),
+        Err(_) => wrong("its port is not a number from 1 to 65535"),
+    }
+}
+
+enum Port {
+    /// Others are told the address.
+    Told,
+    /// It is only bound.
+    Bound,
+}
+
+pub(super) fn peers(file: &File) -> Result<(), Problem> {
+    if file.peers.is_empty() {
+        return refuse(
+            "peers",
+            "is empty: list every node of the cluster with its addresses, this one included",
+        );
+    }
+    let mut ids = BTreeMap::new();
+    let mut taken: BTreeMap<&str, String> = BTreeMap::new();
+    for (at, peer) in file.peers.iter().enumerate() {
+        let key = |field: &str| format!("peers[{at}].{field}");
+        if peer.id == 0 {
+            return refuse(key("id"), "is 0: ids begin with 1");
+        }
+        if let Some(first) = ids.insert(peer.id, at) {
+            return refuse(
+                key("id"),
+                format!("is {}, as peers[{first}].id is: every node has an id of its own", peer.id),
+            );
+        }
+        for (field, value) in [("resp", &peer.resp), ("http", &peer.http), ("peer", &peer.peer)] {
+            address(&key(field), value, Port::Told)?;
+            if let Some(other) = taken.insert(value, key(field)) {
+                return refuse(
+                    key(field),
+                    format!("is {value:?}, as {other} is: every address serves one purpose"),
+                );
+            }
+        }
+        for (field, value) in [("region", &peer.region), ("rack", &peer.rack)] {
+            if let Some(value) = value {
+                name(&key(field), value)?;
+            }
+        }
+    }
+    if !ids.contains_key(&file.id) {
+        let known: Vec<String> = ids.keys().map(u64::to_string).collect();
+        return refuse(
+            "id",
+            format!(
+                "is {}, but `peers` lists {}: add this node's addresses to the list, or correct the id",
+                file.id,
+                known.join(", ")
+            ),
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn listen(file: &File) -> Result<(), Problem> {
+    let listen = &file.listen;
+    let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+    for (key, value) in [
+        ("listen.resp", &listen.resp),
+        ("listen.http", &listen.http),
+        ("listen.peer", &listen.peer),
+    ] {
+        let Some(value) = value else { continue };
+        address(key, value, Port::Bound)?;
+        if value.ends_with(":0") {
+            continue;
+        }
+        if let Some(other) = taken.insert(value, key) {
+            return refuse(key, format!("is {value:?}, as `{other}` is: use another port"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
+    let knobs = &file.leader;
+    let mut config = leader::Config::new(NodeId(file.id), file.cluster.clone());
+    macro_rules! take {
+        ($($knob:ident: $with:expr),* $(,)?) => {
+            $(if let Some(value) = knobs.$knob { config.$knob = $with(value); })*
+        };
+    }
+    if let Some(longest) = knobs.election_timeout_max {
+        config.lease_read_max_age = lease_for(longest.0);
+    }
+    let bytes = |size: super::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+    let time = |span: super::Span| span.0;
+    take! {
+        heartbeat_interval: time,
+        election_timeout_min: time,
+        election_timeout_max: time,
+        max_clock_drift: |drift| drift,
+        lease_read_max_age: time,
+        batch_commands: |count| count,
+        batch_bytes: bytes,
+        max_command_bytes: bytes,
+        max_uncommitted_bytes: bytes,
+        checkpoint_bytes: |size: super::Size| size.0,
+        checkpoint_interval: time,
+        keep_entries: |count| count,
+        log_cache_bytes: bytes,
+        snapshot_chunk_bytes: bytes,
+    }
+    config.wal = wal(file)?;
+    config.validate().map_err(|error| {
+        Problem::new(format!("leader.{}", error.knob), format!("is refused: {}", error.problem))
+    })?;
+    Ok(config)
+}
+
+fn wal(file: &File) -> Result<WalConfig, Problem> {
+    let mut config = WalConfig::default();
+    let bytes = |size: super::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+    if let Some(size) = file.wal.segment_bytes {
+        if size.0 < 4096 {
+            return refuse("wal.segment_bytes", format!("is {size}: it must be at least 4KiB"));
+        }
+        config.segment_bytes = size.0;
+    }
+    if let Some(size) = file.wal.max_record {
+        if size.0 == 0 || size.0 > 1 << 30 {
+            return refuse("wal.max_record", format!("is {size}: it must be 1B to 1GiB"));
+        }
+        config.max_record = bytes(size);
+    }
+    if let Some(size) = file.wal.group_bytes {
+        if size.0 == 0 || size.0 > 1 << 30 {
+            return refuse("wal.group_bytes", format!("is {size}: it must be 1B to 1GiB"));
+        }
+        config.group_bytes = bytes(size);
+    }
+    Ok(config)
+}
+
+pub(super) fn engine(file: &File) -> Result<FjallConfig, Problem> {
+    let mut config = FjallConfig::default();
+    let Some(knobs) = &file.fjall else { return Ok(config) };
+    if file.engine == EngineKind::Memory {
+        return refuse(
+            "fjall",
+            "has no effect with `engine = \"memory\"`: remove the section, or use engine \"fjall\"",
+        );
+    }
+    if let Some(size) = knobs.cache_bytes {
+        config.cache_bytes = size.0;
+    }
+    if let Some(size) = knobs.buffer_bytes {
+        if size.0 < 1 << 20 {
+            return refuse("fjall.buffer_bytes", format!("is {size}: it must be at least 1MiB"));
+        }
+        config.buffer_bytes = size.0;
+    }
+    if let Some(workers) = knobs.workers {
+        if workers == 0 || workers > 64 {
+            return refuse("fjall.workers", format!("is {workers}: it must be 1 to 64"));
+        }
+        config.workers = workers;
+    }
+    Ok(config)
+}
+
+pub(super) fn log(file: &File) -> Result<(), Problem> {
+    let Some(filter) = &file.log else { return Ok(()) };
+    crate::logging::filter(filter)
+        .map(drop)
+        .map_err(|error| Problem::new("log", format!("is {filter:?}: {error}")))
+}
