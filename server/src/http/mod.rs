@@ -1,0 +1,84 @@
+//! The node over HTTP: is it well, what does it know, and what should it do.
+//!
+//! | path | answers |
+//! | --- | --- |
+//! | `GET /` | a page for people, refreshing itself |
+//! | `GET /health` | 200 while the process lives |
+//! | `GET /ready` | 200 when a read that sees every acknowledged write succeeds here, else 503 with the reason |
+//! | `GET /status` | this node as JSON: [`StatusReport`](crate::status::StatusReport) |
+//! | `GET /cluster` | all nodes as JSON: [`ClusterReport`](crate::status::ClusterReport) |
+//! | `GET /metrics` | figures for Prometheus: [`metrics`](crate::metrics) |
+//! | `GET /members` | the members as JSON |
+//! | `POST /members` | `{"add": {"id": 4, "address": "host:port"}}`, `{"promote": 4}` or `{"remove": 4}` |
+//! | `POST /transfer` | `{}` or `{"to": 2}`: hands leadership over |
+//!
+//! Every error is JSON: `{"error": "...", "hint": "..."}`. The server answers from the first moment
+//! of the process, before the log is replayed, so that peers and people can see that it starts.
+//!
+//! There is no authentication yet: whoever reaches the port can change the cluster.
+
+mod answer;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, OnceLock};
+
+use common::ids::NodeId;
+use futures::future::BoxFuture;
+use leader::Member;
+use leader::error::AdminError;
+use serde::Deserialize;
+
+use crate::status::{ClusterReport, StatusReport};
+
+pub use routes::router;
+
+/// A change of the members, as `POST /members` takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Change {
+    /// Adds a member without a vote.
+    Add(Member),
+    /// Gives a caught-up learner a vote.
+    Promote(NodeId),
+    /// Removes a member.
+    Remove(NodeId),
+}
+
+/// What the pages need from a node. The tests have one that is not real.
+pub trait Admin: Send + Sync {
+    /// What the node says of itself.
+    fn report(&self) -> BoxFuture<'_, StatusReport>;
+    /// Whether it can serve; otherwise why not.
+    fn ready(&self) -> BoxFuture<'_, Result<(), String>>;
+    /// What all nodes say, as far as they answer.
+    fn cluster(&self) -> BoxFuture<'_, ClusterReport>;
+    /// The figures for Prometheus.
+    fn metrics(&self) -> BoxFuture<'_, String>;
+    /// Hands leadership over.
+    fn transfer(&self, to: Option<NodeId>) -> BoxFuture<'_, Result<NodeId, AdminError>>;
+    /// Changes the members.
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), AdminError>>;
+}
+
+/// The node behind the pages, once it is open.
+#[derive(Clone, Default)]
+pub struct Stage(Arc<OnceLock<Arc<dyn Admin>>>);
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stage").field("open", &self.0.get().is_some()).finish()
+    }
+}
+
+impl Stage {
+    /// From now on the pages show this node. Only the first one counts.
+    pub fn enter(&self, node: Arc<dyn Admin>) {
+        let _ = self.0.set(node);
+    }
+
+    fn node(&self) -> Option<&Arc<dyn Admin>> {
+        self.0.get()
+    }
+}

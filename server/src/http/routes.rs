@@ -1,0 +1,135 @@
+//! Which path answers what.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use common::ids::NodeId;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::answer::{error, json, refused, starting};
+use super::{Change, Stage};
+
+/// The largest request body, in bytes.
+const LARGEST_BODY: usize = 64 << 10;
+
+/// The exposition format that `/metrics` speaks.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All pages of the node on `stage`.
+pub fn router(stage: Stage) -> Router {
+    Router::new()
+        .route("/", page(get(|| async { Html(include_str!("page.html")) }), "GET"))
+        .route("/health", page(get(health), "GET"))
+        .route("/ready", page(get(ready), "GET"))
+        .route("/status", page(get(status), "GET"))
+        .route("/cluster", page(get(cluster), "GET"))
+        .route("/metrics", page(get(metrics), "GET"))
+        .route("/members", page(get(members).post(change), "GET or POST"))
+        .route("/transfer", page(post(transfer), "POST"))
+        .fallback(unknown)
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .with_state(stage)
+}
+
+/// Any other method of a page is told which ones there are.
+fn page(route: MethodRouter<Stage>, methods: &'static str) -> MethodRouter<Stage> {
+    route.fallback(move |method: Method, uri: Uri| async move {
+        let problem = format!("{} does not take {method}", uri.path());
+        error(StatusCode::METHOD_NOT_ALLOWED, problem, &format!("use {methods}"))
+    })
+}
+
+async fn unknown(uri: Uri) -> Response {
+    error(
+        StatusCode::NOT_FOUND,
+        format!("there is no {}", uri.path()),
+        "there are /, /health, /ready, /status, /cluster, /metrics, /members and /transfer",
+    )
+}
+
+async fn health() -> Response {
+    json(StatusCode::OK, &json!({ "alive": true }))
+}
+
+async fn ready(State(stage): State<Stage>) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    match node.ready().await {
+        Ok(()) => json(StatusCode::OK, &json!({ "ready": true })),
+        Err(reason) => json(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({ "ready": false, "error": reason, "hint": "see GET /cluster" }),
+        ),
+    }
+}
+
+async fn status(State(stage): State<Stage>) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    json(StatusCode::OK, &node.report().await)
+}
+
+async fn cluster(State(stage): State<Stage>) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    json(StatusCode::OK, &node.cluster().await)
+}
+
+async fn metrics(State(stage): State<Stage>) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    ([(header::CONTENT_TYPE, PROMETHEUS)], node.metrics().await).into_response()
+}
+
+async fn members(State(stage): State<Stage>) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    let report = node.report().await;
+    json(StatusCode::OK, &json!({ "leader": report.leader, "members": report.members }))
+}
+
+/// A request's body, or why it could not be taken.
+type Body = Result<Bytes, BytesRejection>;
+
+/// Reads a request's JSON, whatever content type it claims. An empty body is `{}`.
+fn read<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Box<Response>> {
+    let hint = format!("send JSON such as {example}; nothing was changed");
+    let refuse = |code, problem: String| Box::new(error(code, problem, &hint));
+    let body = body.map_err(|rejected| refuse(rejected.status(), rejected.body_text()))?;
+    let body = if body.is_empty() { b"{}" } else { body.as_ref() };
+    serde_json::from_slice(body)
+        .map_err(|problem| refuse(StatusCode::BAD_REQUEST, problem.to_string()))
+}
+
+async fn change(State(stage): State<Stage>, body: Body) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    let example =
+        r#"{"add": {"id": 4, "address": "10.0.0.4:7379"}}, {"promote": 4} or {"remove": 4}"#;
+    let change: Change = match read(body, example) {
+        Ok(change) => change,
+        Err(answer) => return *answer,
+    };
+    match node.change(change).await {
+        Ok(()) => members(State(stage.clone())).await,
+        Err(problem) => refused(&problem),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Transfer {
+    to: Option<u64>,
+}
+
+async fn transfer(State(stage): State<Stage>, body: Body) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    let Transfer { to } = match read(body, r#"{} or {"to": 2}"#) {
+        Ok(transfer) => transfer,
+        Err(answer) => return *answer,
+    };
+    match node.transfer(to.map(NodeId)).await {
+        Ok(leader) => json(StatusCode::OK, &json!({ "leader": leader.0 })),
+        Err(problem) => refused(&problem),
+    }
+}

@@ -1,0 +1,193 @@
+//! Every page, over a socket, with a node that is not real.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::*;
+use crate::client::http::{Answer, get, request};
+use crate::status::{MemberReport, NodeRow};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+struct Fake {
+    ready: Option<String>,
+    refuse: Option<AdminError>,
+    asked: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    fn outcome<T>(&self, what: String, good: T) -> Result<T, AdminError> {
+        self.asked.lock().unwrap().push(what);
+        self.refuse.clone().map_or(Ok(good), Err)
+    }
+}
+
+impl Admin for Fake {
+    fn report(&self) -> BoxFuture<'_, StatusReport> {
+        let members = vec![MemberReport { id: 2, voter: true, ..MemberReport::default() }];
+        let report = StatusReport {
+            id: 2,
+            role: "leader".into(),
+            leader: Some(2),
+            members,
+            ..StatusReport::default()
+        };
+        Box::pin(async { report })
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async { self.ready.clone().map_or(Ok(()), Err) })
+    }
+
+    fn cluster(&self) -> BoxFuture<'_, ClusterReport> {
+        let nodes = vec![NodeRow { id: 2, error: Some("away".into()), ..NodeRow::default() }];
+        Box::pin(async { ClusterReport { nodes } })
+    }
+
+    fn metrics(&self) -> BoxFuture<'_, String> {
+        Box::pin(async { "tercet_up 1\n".to_owned() })
+    }
+
+    fn transfer(&self, to: Option<NodeId>) -> BoxFuture<'_, Result<NodeId, AdminError>> {
+        Box::pin(async move { self.outcome(format!("transfer {to:?}"), NodeId(3)) })
+    }
+
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), AdminError>> {
+        Box::pin(async move { self.outcome(format!("{change:?}"), ()) })
+    }
+}
+
+async fn serve(stage: Stage) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move { axum::serve(listener, router(stage)).await });
+    address
+}
+
+async fn open(fake: Fake) -> (String, Arc<Fake>) {
+    let (stage, fake) = (Stage::default(), Arc::new(fake));
+    stage.enter(fake.clone());
+    (serve(stage).await, fake)
+}
+
+async fn post(address: &str, path: &str, body: &str) -> Answer {
+    request(address, "POST", path, Some(body), PATIENCE).await.unwrap()
+}
+
+fn value(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.body).unwrap_or_else(|e| panic!("{e}: {}", answer.body))
+}
+
+#[tokio::test]
+async fn every_page_answers() {
+    let (address, _) = open(Fake::default()).await;
+    for (path, part) in [
+        ("/", "<title>Tercet</title>"),
+        ("/health", "\"alive\":true"),
+        ("/ready", "\"ready\":true"),
+        ("/status", "\"role\":\"leader\""),
+        ("/cluster", "\"error\":\"away\""),
+        ("/members", "\"voter\":true"),
+        ("/metrics", "tercet_up 1"),
+    ] {
+        let answer = get(&address, path, PATIENCE).await.unwrap();
+        assert_eq!(answer.code, 200, "{path}");
+        assert!(answer.body.contains(part), "{path}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_starts_lives_but_is_not_ready() {
+    let stage = Stage::default();
+    let address = serve(stage.clone()).await;
+    assert_eq!(get(&address, "/health", PATIENCE).await.unwrap().code, 200);
+    for path in ["/ready", "/status", "/cluster", "/members", "/metrics"] {
+        let answer = get(&address, path, PATIENCE).await.unwrap();
+        assert_eq!(answer.code, 503, "{path}");
+        assert!(value(&answer)["error"].as_str().unwrap().contains("starting"), "{path}");
+    }
+    stage.enter(Arc::new(Fake::default()));
+    assert_eq!(get(&address, "/ready", PATIENCE).await.unwrap().code, 200);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_serve_says_why() {
+    let ready = Some("no leader is known".to_owned());
+    let (address, _) = open(Fake { ready, ..Fake::default() }).await;
+    let answer = get(&address, "/ready", PATIENCE).await.unwrap();
+    assert_eq!(answer.code, 503);
+    assert_eq!(value(&answer)["error"], "no leader is known");
+}
+
+#[tokio::test]
+async fn wrong_paths_and_methods_get_errors_as_json_with_a_hint() {
+    let (address, fake) = open(Fake::default()).await;
+    for (method, path, code, hint) in [
+        ("GET", "/statsu", 404, "/status"),
+        ("POST", "/status", 405, "use GET"),
+        ("GET", "/transfer", 405, "use POST"),
+        ("DELETE", "/members", 405, "use GET or POST"),
+    ] {
+        let answer = request(&address, method, path, None, PATIENCE).await.unwrap();
+        assert_eq!(answer.code, code, "{method} {path}");
+        assert!(value(&answer)["hint"].as_str().unwrap().contains(hint), "{}", answer.body);
+    }
+    for (path, body) in [
+        ("/members", "{"),
+        ("/members", r#"{"promote": "four"}"#),
+        ("/members", r#"{"evict": 4}"#),
+        ("/members", r#"{"add": {"id": 4}}"#),
+        ("/transfer", r#"{"too": 2}"#),
+    ] {
+        let answer = post(&address, path, body).await;
+        assert_eq!(answer.code, 400, "{path} {body}: {}", answer.body);
+        assert!(value(&answer)["hint"].as_str().unwrap().contains("nothing was changed"));
+    }
+    let large = format!("{{\"to\": {}1}}", " ".repeat(100_000));
+    assert_eq!(post(&address, "/transfer", &large).await.code, 413);
+    assert!(fake.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn members_and_leadership_change_by_post() {
+    let (address, fake) = open(Fake::default()).await;
+    let add = post(&address, "/members", r#"{"add": {"id": 4, "address": "10.0.0.4:7379"}}"#).await;
+    assert_eq!(add.code, 200);
+    assert_eq!(value(&add)["members"][0]["id"], 2);
+    post(&address, "/members", r#"{"promote": 4}"#).await;
+    post(&address, "/members", r#"{"remove": 4}"#).await;
+    assert_eq!(value(&post(&address, "/transfer", "").await)["leader"], 3);
+    post(&address, "/transfer", r#"{"to": 2}"#).await;
+    let asked = fake.asked.lock().unwrap();
+    let expected = [
+        r#"Add(Member { id: n4, address: "10.0.0.4:7379" })"#,
+        "Promote(n4)",
+        "Remove(n4)",
+        "transfer None",
+        "transfer Some(n2)",
+    ];
+    assert_eq!(*asked, expected);
+}
+
+#[tokio::test]
+async fn a_refused_change_says_whether_it_was_made() {
+    let this = NodeId(2);
+    for (problem, code, hint) in [
+        (AdminError::Refused("no".into()), 409, "nothing was changed"),
+        (AdminError::NotLeader { this, leader: Some(NodeId(1)) }, 421, "to the leader"),
+        (AdminError::TimedOut(PATIENCE), 504, "may still take effect"),
+        (AdminError::Stopping(this), 503, "ask another node"),
+    ] {
+        let refuse = Some(problem.clone());
+        let (address, _) = open(Fake { refuse, ..Fake::default() }).await;
+        for (path, body) in [("/members", r#"{"remove": 4}"#), ("/transfer", "{}")] {
+            let answer = post(&address, path, body).await;
+            assert_eq!(answer.code, code, "{problem}");
+            assert_eq!(value(&answer)["error"], problem.to_string());
+            assert!(value(&answer)["hint"].as_str().unwrap().contains(hint), "{}", answer.body);
+        }
+    }
+}
