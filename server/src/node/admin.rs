@@ -1,0 +1,149 @@
+//! The real node behind the HTTP pages.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::ids::NodeId;
+use common::storage::engine::Engines;
+use futures::future::{BoxFuture, join_all};
+use leader::error::AdminError;
+use leader::{ReadLevel, ReadOptions, Role};
+
+use crate::client::http;
+use crate::config::NodeConfig;
+use crate::http::{Admin, Change};
+use crate::listener::Service;
+use crate::metrics::{Watched, render};
+use crate::node::Replica;
+use crate::status::{ClusterReport, NodeRow, StatusReport};
+
+/// How long a read may take for the node to count as ready.
+const READY: Duration = Duration::from_secs(1);
+/// How long a peer may take to say how it is.
+const PEER: Duration = Duration::from_secs(1);
+/// How long the engine may take to say how large it is; a snapshot that is being installed holds
+/// it longer.
+const SIZE: Duration = Duration::from_millis(100);
+
+/// What the pages show and change.
+pub(super) struct Desk {
+    pub(super) config: NodeConfig,
+    pub(super) replica: Replica,
+    pub(super) engines: Arc<dyn Engines>,
+    pub(super) service: Arc<Service>,
+    pub(super) watched: Arc<Watched>,
+    pub(super) begun: Instant,
+    /// The last known size of the state.
+    pub(super) state_bytes: AtomicU64,
+}
+
+impl Desk {
+    async fn state_bytes(&self) -> u64 {
+        if let Ok(Ok(Some((_, engine)))) = tokio::time::timeout(SIZE, self.engines.current()).await
+        {
+            self.state_bytes.store(engine.size(), Ordering::Relaxed);
+        }
+        self.state_bytes.load(Ordering::Relaxed)
+    }
+
+    async fn ask(&self, peer: &crate::config::Peer) -> NodeRow {
+        let answer = http::get_json::<StatusReport>(&peer.http, "/status", PEER).await;
+        let (status, error) = match answer {
+            Ok(status) => (Some(status), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        NodeRow { id: peer.id, http: peer.http.clone(), status, error }
+    }
+}
+
+/// Why a node cannot serve, from its role; nothing where only a read can tell.
+fn hindered(role: Role, leader: Option<NodeId>, failure: Option<&str>) -> Option<String> {
+    match role {
+        Role::Stopped => {
+            Some(format!("the node has stopped: {}", failure.unwrap_or("see its log")))
+        }
+        Role::Uninitialized => Some("the node belongs to no cluster yet".to_owned()),
+        _ if leader.is_none() => Some("no leader is known: an election, or no majority".to_owned()),
+        _ => None,
+    }
+}
+
+impl Admin for Desk {
+    fn report(&self) -> BoxFuture<'_, StatusReport> {
+        Box::pin(async {
+            let bytes = self.state_bytes().await;
+            let uptime = self.begun.elapsed().as_millis() as u64;
+            StatusReport::of(&self.config, &self.replica.status(), bytes, uptime)
+        })
+    }
+
+    fn ready(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async {
+            let status = self.replica.status();
+            if let Some(why) = hindered(status.role, status.leader, status.failure.as_deref()) {
+                return Err(why);
+            }
+            // The one proof that clients can be served: a leader confirmed it, and this node has
+            // everything that was committed before the question.
+            let mut options = ReadOptions::level(ReadLevel::Strong);
+            options.timeout = READY;
+            self.replica.view(options).await.map(drop).map_err(|error| error.to_string())
+        })
+    }
+
+    fn cluster(&self) -> BoxFuture<'_, ClusterReport> {
+        Box::pin(async {
+            let others = join_all(self.config.others().map(|peer| self.ask(peer)));
+            let (own, mut nodes) = tokio::join!(self.report(), others);
+            nodes.push(NodeRow {
+                id: self.config.id.0,
+                http: self.config.advertised.http.clone(),
+                status: Some(own),
+                error: None,
+            });
+            nodes.sort_by_key(|row| row.id);
+            ClusterReport { nodes }
+        })
+    }
+
+    fn metrics(&self) -> BoxFuture<'_, String> {
+        Box::pin(async {
+            render(&self.report().await, Some(self.service.counters()), &self.watched)
+        })
+    }
+
+    fn transfer(&self, to: Option<NodeId>) -> BoxFuture<'_, Result<NodeId, AdminError>> {
+        Box::pin(self.replica.transfer(to))
+    }
+
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), AdminError>> {
+        Box::pin(async {
+            match change {
+                Change::Add(member) => self.replica.add_learner(member).await,
+                Change::Promote(id) => self.replica.promote(id).await,
+                Change::Remove(id) => self.replica.remove(id).await,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_cluster_or_leader_says_so_before_anything_is_asked() {
+        let leader = Some(NodeId(1));
+        assert_eq!(hindered(Role::Follower, leader, None), None);
+        assert_eq!(hindered(Role::Leader, leader, None), None);
+        for (role, leader, failure, part) in [
+            (Role::Uninitialized, None, None, "no cluster"),
+            (Role::Follower, None, None, "no leader"),
+            (Role::Stopped, leader, Some("fsync failed"), "fsync failed"),
+        ] {
+            let why = hindered(role, leader, failure).unwrap();
+            assert!(why.contains(part), "{why}");
+        }
+    }
+}
