@@ -1,3 +1,8 @@
 //! The binary `tercet`.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    server::run().await.into()
+}

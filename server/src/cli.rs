@@ -1,0 +1,102 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Exit;
+use crate::{bench, cluster};
+
+/// A replicated key-value store that speaks the Redis protocol.
+#[derive(Debug, Parser)]
+#[command(name = "tercet", version, after_help = Exit::HELP, arg_required_else_help = true)]
+pub struct Cli {
+    /// What is logged to stderr: error, warn, info, debug or trace, or per module such as
+    /// "info,leader=debug". Wins over the variable TERCET_LOG and the configuration file.
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// A guided tour: three nodes, the leader killed, nothing lost. Needs no argument, ends by
+    /// itself and leaves nothing behind.
+    Demo,
+    /// Run a cluster on this machine until Ctrl-C.
+    Cluster(cluster::Arguments),
+    /// Run one node of a cluster.
+    Node(NodeArguments),
+    /// Show the nodes of a cluster: role, term, positions, lag, disk, size.
+    Status(StatusArguments),
+    /// Measure throughput and latencies over the Redis protocol.
+    Bench(bench::Arguments),
+}
+
+/// What `tercet node` is told.
+#[derive(Debug, clap::Args)]
+pub struct NodeArguments {
+    /// The node's configuration.
+    #[arg(long, required_unless_present = "print_config")]
+    pub config: Option<PathBuf>,
+    /// Print a commented default configuration and end.
+    #[arg(long, conflicts_with = "config")]
+    pub print_config: bool,
+    /// Stop when stdin closes: for programs that start nodes.
+    #[arg(long, hide = true)]
+    pub stop_with_stdin: bool,
+}
+
+/// What `tercet status` is told.
+#[derive(Debug, clap::Args)]
+pub struct StatusArguments {
+    /// HTTP address of any node, as host:port; repeat it in case one is down.
+    #[arg(long, default_value = "127.0.0.1:8379")]
+    pub address: Vec<String>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused_with_what_is_possible() {
+        for (line, part) in [
+            ("tercet bench --read-share 2", "from 0 (writes only) to 1"),
+            ("tercet bench --duration 10", "such as \"50ms\""),
+            ("tercet bench --requests 5 --duration 1s", "cannot be used with"),
+            ("tercet bench --address a:1 --memory", "cannot be used with"),
+            ("tercet cluster --nodes 0", "1..=15"),
+            ("tercet cluster --base-port 65000", "65000"),
+            ("tercet cluster --strategy raft", "leader"),
+            ("tercet node", "--config"),
+            ("tercet node --config a --print-config", "cannot be used with"),
+            ("tercet dmeo", "demo"),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(error.contains(part), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_command_works_with_defaults() {
+        for line in ["demo", "cluster", "node --print-config", "status", "bench", "--log warn demo"]
+        {
+            let line = format!("tercet {line}");
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+}
