@@ -1,35 +1,41 @@
 //! What the tests of this folder share.
 
-use std::sync::Arc;
+use common::env::simulated::{SimHost, SimWorldClock, Trace};
+use common::env::{Env, SplitMix64};
+use common::ids::NodeId;
+use common::storage::disk::simulated::{SimDisk, SimDiskConfig};
+use common::transport::simulated::{SimNetwork, SimNetworkConfig};
 
-use async_trait::async_trait;
-use common::storage::disk::{Disk, DiskError, File, Open};
-
-/// A disk for tests that write nothing.
+/// One simulated machine with a disk. Make it inside of a runtime with paused time.
 #[derive(Debug)]
-pub(crate) struct NoDisk;
+pub(crate) struct Machine {
+    pub(crate) host: SimHost,
+    pub(crate) disk: SimDisk,
+    network: SimNetwork,
+}
 
-#[async_trait]
-impl Disk for NoDisk {
-    async fn open(&self, path: &str, _: Open) -> Result<Arc<dyn File>, DiskError> {
-        Err(DiskError::NotFound(path.into()))
+impl Machine {
+    pub(crate) fn new(seed: u64) -> Self {
+        let (world, rng, node) = (SimWorldClock::new(), SplitMix64::new(seed), NodeId(1));
+        let trace = Trace::default();
+        let config = SimDiskConfig::default();
+        Self {
+            host: SimHost::new(node, &world, &rng, trace.clone()),
+            disk: SimDisk::new(node, &world, &rng, trace.clone(), config),
+            network: SimNetwork::new(&world, &rng, trace, SimNetworkConfig::default()),
+        }
     }
-    async fn list(&self, _: &str) -> Result<Vec<String>, DiskError> {
-        Ok(Vec::new())
+
+    /// A new life of the node. What still runs of the last one is gone, as after a `kill -9`.
+    pub(crate) fn boot(&self) -> Env {
+        self.host.boot(|incarnation| {
+            (self.network.attach(self.host.node(), incarnation), self.disk.mount(incarnation))
+        })
     }
-    async fn create_dir(&self, _: &str) -> Result<(), DiskError> {
-        Ok(())
-    }
-    async fn rename(&self, _: &str, _: &str) -> Result<(), DiskError> {
-        Ok(())
-    }
-    async fn remove(&self, _: &str) -> Result<(), DiskError> {
-        Ok(())
-    }
-    async fn remove_dir(&self, _: &str) -> Result<(), DiskError> {
-        Ok(())
-    }
-    async fn sync_dir(&self, _: &str) -> Result<(), DiskError> {
-        Ok(())
+
+    /// The machine loses its power: of what was not synced, each part is kept, lost or torn.
+    pub(crate) fn power_loss(&self) {
+        self.host.kill();
+        self.disk.power_loss();
     }
 }

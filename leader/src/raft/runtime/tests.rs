@@ -1,13 +1,10 @@
 use std::sync::Mutex;
 
-use common::env::SplitMix64;
-use common::env::simulated::{SimHost, SimWorldClock, Trace};
 use common::ids::NodeId;
-use common::transport::simulated::{SimNetwork, SimNetworkConfig};
 use openraft::testing::runtime::Suite;
 
 use super::*;
-use crate::raft::testing::NoDisk;
+use crate::raft::testing::Machine;
 
 /// One simulated node, in whose scope everything runs.
 pub(super) struct TestRuntime {
@@ -28,21 +25,13 @@ impl TestRuntime {
             .start_paused(true)
             .build()
             .unwrap();
-        let env = tokio.block_on(async { test_env(1) });
+        let env = tokio.block_on(async { Machine::new(1).boot() });
         Self { tokio, env }
     }
 
     pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.tokio.block_on(self.env.scope(future))
     }
-}
-
-fn test_env(seed: u64) -> Env {
-    let world = SimWorldClock::new();
-    let rng = SplitMix64::new(seed);
-    let network = SimNetwork::new(&world, &rng, Trace::default(), SimNetworkConfig::default());
-    let host = SimHost::new(NodeId(1), &world, &rng, Trace::default());
-    host.boot(|incarnation| (network.attach(NodeId(1), incarnation), Arc::new(NoDisk)))
 }
 
 #[test]
