@@ -1,27 +1,62 @@
 //! Redis's data types as a state machine: what `tercet` replicates.
+//!
+//! Everything it decides follows from the state and the command's [`Stamp`], so every member decides
+//! the same. Time is the replicated clock: **a key whose deadline is not after the clock is absent**,
+//! swept or not, and a remaining time given with a command is counted from the command's stamp.
+//!
+//! ```text
+//! keyspace "redis.ledger": ""                                  -> generation, oldest, counts
+//! keyspace "redis.keys":   generation | hash of the key | key  -> record
+//! keyspace "redis.expiry": generation | deadline | key         -> nothing
+//! ```
+//!
+//! Keys stand in the order of an eight-byte hash, so that a cursor of SCAN is a plain number, and
+//! means the same on every node and after a failover. The ledger counts keys, so that DBSIZE reads
+//! one record. FLUSHALL begins a new generation and is done; the rows of older ones are unreachable
+//! from then on, and [`StateMachine::due`] asks for sweeping them piece by piece, as it does for what
+//! has expired.
+//!
+//! What it does not do yet: types other than strings (their records are laid out, and every command
+//! for strings refuses them), transactions.
 
-use bytes::Bytes;
-use common::storage::engine::EngineError;
-use leader::state_machine::{Draft, Stamp, StateMachine};
-use serde::{Deserialize, Serialize};
+mod admission;
+mod apply;
+mod command;
+mod cut;
+mod extended;
+mod glob;
+mod query;
+mod record;
+mod rows;
+mod state;
+mod sweep;
+#[cfg(test)]
+mod tests;
 
-/// What is replicated as one step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Command {
-    /// Nothing is left.
-    Flush,
-}
+use common::clock::Hlc;
+use common::storage::engine::{EngineError, Keyspace, Read};
+use leader::state_machine::{Draft, Refused, Stamp, StateMachine};
 
-/// What the machine answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Reply {
-    /// It is done.
-    Done,
-    /// A value, or none.
-    Value(Option<Bytes>),
-}
+pub use admission::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+pub use command::{
+    Answer, Command, Condition, ExpireCondition, Lifetime, Moment, Query, Refusal, Reply,
+};
+pub use cut::{Cut, Found};
+pub use glob::matches;
+pub use record::{Elements, Kind, Record};
+
+/// Records by generation, hash and key.
+const KEYS: Keyspace = Keyspace("redis.keys");
+/// Deadlines in order, each with its key.
+const EXPIRY: Keyspace = Keyspace("redis.expiry");
+/// The one row that counts.
+const LEDGER: Keyspace = Keyspace("redis.ledger");
+
+/// The most rows that one [`Command::Sweep`] removes, so that no entry takes long to apply.
+pub const MAX_SWEEP: u32 = 1_000;
+
+/// The most bytes of values that one reply carries.
+pub const MAX_REPLY_BYTES: usize = 64 << 20;
 
 /// The machine. It has no settings: members must never differ in what they decide.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,13 +66,28 @@ impl StateMachine for Redis {
     type Command = Command;
     type Reply = Reply;
 
+    fn admit(&self, command: &Command) -> Result<(), Refused> {
+        admission::check(command)
+    }
+
+    fn shrinks(&self, command: &Command) -> bool {
+        admission::shrinks(command)
+    }
+
     fn apply(
         &self,
         state: &mut Draft<'_>,
         command: &Command,
         stamp: Stamp,
     ) -> Result<Reply, EngineError> {
-        let _ = (state, command, stamp);
-        Ok(Reply::Done)
+        apply::apply(state, command, stamp)
+    }
+
+    /// One [`Command::Sweep`] while a deadline has passed or rows of an older generation are left.
+    fn due(&self, state: &dyn Read, upto: Hlc, limit: usize) -> Result<Vec<Command>, EngineError> {
+        if limit > 0 && sweep::is_due(state, upto)? {
+            return Ok(vec![Command::Sweep { limit: MAX_SWEEP }]);
+        }
+        Ok(Vec::new())
     }
 }

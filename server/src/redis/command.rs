@@ -1,0 +1,290 @@
+//! What can be asked of the machine, and what it answers.
+//!
+//! These are in logs and on the wire: a variant is added at the end, and none is changed.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::record::Kind;
+
+/// A command: what is replicated as one step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Command {
+    /// The key gets a string, whatever type it had. SET, SETNX, SETEX, PSETEX, GETSET.
+    Set {
+        /// The key.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+        /// When it takes place.
+        condition: Condition,
+        /// What becomes of the key's deadline.
+        lifetime: Lifetime,
+        /// What is answered. Asked for the previous value, a key of another type is refused.
+        answer: Answer,
+    },
+    /// The key is gone; answers its value. GETDEL.
+    GetDelete {
+        /// The key.
+        key: Bytes,
+    },
+    /// The key's deadline changes; answers its value. GETEX.
+    GetExpire {
+        /// The key.
+        key: Bytes,
+        /// What becomes of the deadline.
+        lifetime: Lifetime,
+    },
+    /// Every key gets its value, or none does. MSET, MSETNX.
+    SetMany {
+        /// Keys and values, the last one winning where a key is named twice.
+        pairs: Vec<(Bytes, Bytes)>,
+        /// When they do: [`Condition::IfAbsent`] asks it of every key.
+        condition: Condition,
+    },
+    /// Adds bytes at the end of a value; answers its length. APPEND.
+    Append {
+        /// The key.
+        key: Bytes,
+        /// What is added.
+        value: Bytes,
+    },
+    /// Replaces bytes of a value, zeros before them where there are none; answers its length.
+    /// SETRANGE.
+    SetRange {
+        /// The key.
+        key: Bytes,
+        /// Where.
+        offset: u64,
+        /// By what. Nothing changes nothing.
+        value: Bytes,
+    },
+    /// Adds to a decimal number, absent being 0; answers the sum. INCR, INCRBY, DECR, DECRBY.
+    Increment {
+        /// The key.
+        key: Bytes,
+        /// How much.
+        by: i64,
+    },
+    /// Adds to a number with a fraction, absent being 0; answers the sum's text. INCRBYFLOAT.
+    IncrementFloat {
+        /// The key.
+        key: Bytes,
+        /// How much, as text: a text that is no number is refused after the key's type is.
+        by: Bytes,
+    },
+    /// The keys are gone; answers how many were there. DEL, UNLINK.
+    Delete {
+        /// The keys.
+        keys: Vec<Bytes>,
+    },
+    /// The key gets a deadline; answers 1 if it has. EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT.
+    Expire {
+        /// The key.
+        key: Bytes,
+        /// When it is gone. If that is now or past, it is gone at once.
+        at: Moment,
+        /// When it takes place.
+        condition: ExpireCondition,
+    },
+    /// The key loses its deadline; answers 1 if it had one. PERSIST.
+    Persist {
+        /// The key.
+        key: Bytes,
+    },
+    /// The key gets another name, with its deadline; what had that name is gone. RENAME, RENAMENX.
+    Rename {
+        /// Its name.
+        from: Bytes,
+        /// Its new name.
+        to: Bytes,
+        /// When it takes place, by what has the new name.
+        condition: Condition,
+    },
+    /// Another key becomes equal, deadline included; answers 1 if it has. COPY.
+    Copy {
+        /// The key.
+        from: Bytes,
+        /// The other.
+        to: Bytes,
+        /// When it takes place, by what has the other name.
+        condition: Condition,
+    },
+    /// No key is left. FLUSHALL, FLUSHDB.
+    Flush,
+    /// Removes rows that are due and rows that a flush has left; answers how many. The leader
+    /// proposes it by itself.
+    Sweep {
+        /// At most this many rows, and at most [`MAX_SWEEP`](super::MAX_SWEEP).
+        limit: u32,
+    },
+    /// Changes nothing: a read at this place in the order.
+    Query(Query),
+}
+
+/// A read that costs little enough to be ordered among writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Query {
+    /// A string's value. GET.
+    Get {
+        /// The key.
+        key: Bytes,
+    },
+    /// The values of strings; none for keys of other types. MGET.
+    GetMany {
+        /// The keys.
+        keys: Vec<Bytes>,
+    },
+    /// A string's length. STRLEN.
+    Length {
+        /// The key.
+        key: Bytes,
+    },
+    /// A part of a string, ends included, negative ones counted from its end. GETRANGE.
+    Range {
+        /// The key.
+        key: Bytes,
+        /// Its first byte.
+        start: i64,
+        /// Its last byte.
+        end: i64,
+    },
+    /// How many of the keys are there, counting repeated ones again. EXISTS, TOUCH.
+    Exists {
+        /// The keys.
+        keys: Vec<Bytes>,
+    },
+    /// A key's type. TYPE.
+    Kind {
+        /// The key.
+        key: Bytes,
+    },
+    /// Milliseconds to the deadline; -1 without one, -2 without the key. TTL, PTTL.
+    Remaining {
+        /// The key.
+        key: Bytes,
+    },
+    /// The deadline in milliseconds since the Unix epoch; -1 and -2 as above. EXPIRETIME.
+    Deadline {
+        /// The key.
+        key: Bytes,
+    },
+    /// How many keys there are; some of them may be due. DBSIZE.
+    Count,
+}
+
+/// When a write takes place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// Whatever is there.
+    #[default]
+    Always,
+    /// The key is absent.
+    IfAbsent,
+    /// The key is present.
+    IfPresent,
+}
+
+/// When a deadline is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExpireCondition {
+    /// Whatever deadline there is. It takes a key that is there in any case.
+    #[default]
+    Always,
+    /// There is none. NX.
+    IfNone,
+    /// There is one. XX.
+    IfSome,
+    /// It is earlier than the new one; none is never earlier. GT, with XX or without.
+    IfEarlier,
+    /// It is later than the new one; none is later than any. LT.
+    IfLater,
+    /// There is one, and it is later than the new one. XX LT.
+    IfSomeAndLater,
+}
+
+/// An instant, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Moment {
+    /// Since the Unix epoch.
+    At(i64),
+    /// After the stamp of the command.
+    After(i64),
+}
+
+/// What a write does to a key's deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lifetime {
+    /// There is none from now on.
+    #[default]
+    Clear,
+    /// It stays as it is.
+    Keep,
+    /// The key is gone from this instant on; if that is now or past, at once.
+    Until(Moment),
+}
+
+/// What a set answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Whether it took place: [`Reply::Done`] or [`Reply::NotDone`].
+    #[default]
+    Done,
+    /// What was there before, whether it took place or not.
+    Previous,
+}
+
+/// What the machine answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// The condition did not hold. Nothing changed.
+    NotDone,
+    /// A value, or none.
+    Value(Option<Bytes>),
+    /// Values, in the order of the keys.
+    Values(Vec<Option<Bytes>>),
+    /// A number.
+    Integer(i64),
+    /// A type, or none.
+    Kind(Option<Kind>),
+    /// The command cannot be done. Nothing changed.
+    Refused(Refusal),
+}
+
+/// Why a command cannot be done. Its text is Redis's, the word that clients know first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The key holds another type.
+    #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
+    WrongType,
+    /// The value is not the text of a 64-bit number.
+    #[error("ERR value is not an integer or out of range")]
+    NotAnInteger,
+    /// The sum does not fit into 64 bits.
+    #[error("ERR increment or decrement would overflow")]
+    Overflow,
+    /// The value, or the increment, is not the text of a number.
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
+    /// The sum is too large for a number.
+    #[error("ERR increment would produce NaN or Infinity")]
+    NotFinite,
+    /// The value would be longer than [`MAX_VALUE_BYTES`](super::MAX_VALUE_BYTES).
+    #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
+    TooLong,
+    /// There is no such key.
+    #[error("ERR no such key")]
+    NoSuchKey,
+    /// The values together are longer than [`MAX_REPLY_BYTES`](super::MAX_REPLY_BYTES).
+    #[error("ERR the reply would be over 64 MiB; ask for fewer keys at once")]
+    ReplyTooLong,
+    /// The command does not pass admission; it should not have been proposed.
+    #[error("ERR the command was not admitted; nothing changed")]
+    Inadmissible,
+}

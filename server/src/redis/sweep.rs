@@ -1,0 +1,81 @@
+//! Removing what nobody can see any more: keys that are due, and rows that a flush has left.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use common::clock::Hlc;
+use common::storage::engine::{EngineError, KeyRange, Keyspace, PageLimit, Read};
+
+use super::rows::{Ledger, first_row, key_row, parse_row};
+use super::state::State;
+use super::{EXPIRY, KEYS, MAX_SWEEP};
+
+/// Bytes of rows that are read at once.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Whether there is something to sweep at `upto`.
+pub(super) fn is_due(state: &dyn Read, upto: Hlc) -> Result<bool, EngineError> {
+    let ledger = Ledger::read(state)?;
+    if ledger.oldest < ledger.generation {
+        return Ok(true);
+    }
+    let due = due_deadlines(ledger.generation, upto.millis());
+    Ok(!state.scan(EXPIRY, &due, PageLimit { items: 1, bytes: 0 })?.items.is_empty())
+}
+
+/// Removes up to `limit` rows: keys that are due, the earliest deadlines first, then rows of older
+/// generations. How many there were.
+pub(super) fn sweep(state: &mut State<'_, '_>, limit: u32) -> Result<usize, EngineError> {
+    let limit = limit.min(MAX_SWEEP) as usize;
+    let generation = state.ledger.generation;
+    let mut swept = 0;
+    let due = due_deadlines(generation, state.clock());
+    for row in rows(state, EXPIRY, due, limit)?.0 {
+        let (_, key) = parse_row(row.clone())?;
+        state.draft.delete(KEYS, key_row(generation, &key));
+        state.draft.delete(EXPIRY, row);
+        state.ledger.count = state.ledger.count.saturating_sub(1);
+        state.ledger.dated = state.ledger.dated.saturating_sub(1);
+        swept += 1;
+    }
+    if state.ledger.oldest < generation {
+        let older =
+            KeyRange { start: Bound::Unbounded, end: Bound::Excluded(first_row(generation, 0)) };
+        let mut left = false;
+        for keyspace in [KEYS, EXPIRY] {
+            let (found, more) = rows(state, keyspace, older.clone(), limit - swept)?;
+            swept += found.len();
+            for row in found {
+                state.draft.delete(keyspace, row);
+            }
+            left |= more;
+        }
+        if !left {
+            state.ledger.oldest = generation;
+        }
+    }
+    Ok(swept)
+}
+
+/// The deadlines of a generation up to an instant, included.
+fn due_deadlines(generation: u32, upto: u64) -> KeyRange {
+    let end = upto
+        .checked_add(1)
+        .map_or(Bound::Unbounded, |end| Bound::Excluded(first_row(generation, end)));
+    KeyRange { start: Bound::Included(first_row(generation, 0)), end }
+}
+
+/// Up to `limit` rows of a range, and whether it may have more. One page only: what is left is for
+/// the next sweep.
+fn rows(
+    state: &State<'_, '_>,
+    keyspace: Keyspace,
+    range: KeyRange,
+    limit: usize,
+) -> Result<(Vec<Bytes>, bool), EngineError> {
+    if limit == 0 {
+        return Ok((Vec::new(), true));
+    }
+    let page = state.draft.scan(keyspace, &range, PageLimit { items: limit, bytes: PAGE_BYTES })?;
+    Ok((page.items.into_iter().map(|(row, _)| row).collect(), page.more))
+}
