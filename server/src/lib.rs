@@ -1,11 +1,19 @@
 //! The server of Tercet.
 
+#![allow(
+    clippy::cast_possible_wrap,
+    reason = "the protocol's numbers are signed; lengths and counts are far below 2^63"
+)]
+
 pub mod backend;
 pub mod bench;
 pub mod cli;
 pub mod client;
+mod clients;
 pub mod cluster;
+mod command;
 pub mod config;
+mod connection;
 pub mod demo;
 pub mod exit;
 pub mod http;
@@ -15,7 +23,9 @@ pub mod metrics;
 pub mod node;
 pub mod progress;
 pub mod redis;
+pub mod resp;
 mod run;
+pub mod service;
 pub mod status;
 pub mod stop;
 

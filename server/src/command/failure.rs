@@ -1,0 +1,30 @@
+//! Failures of replication, with the words that clients know.
+//!
+//! What happened to the data is in the first word already: after `UNKNOWN` a write may have taken
+//! place, now or later; after any other it has not.
+
+use leader::error::{ReadError, WriteError};
+
+use crate::resp::Value;
+
+/// Why a write was not acknowledged.
+pub(crate) fn write_failure(error: &WriteError) -> Value {
+    let word = match error {
+        WriteError::NoLeader(_) | WriteError::Stopping(_) => "CLUSTERDOWN",
+        WriteError::Overloaded { .. } | WriteError::SessionExpired => "TRYAGAIN",
+        WriteError::DiskFull => "MISCONF",
+        WriteError::Unknown { .. } => "UNKNOWN",
+        _ => "ERR",
+    };
+    Value::error(format!("{word} {error}"))
+}
+
+/// Why a read has no answer.
+pub(crate) fn read_failure(error: &ReadError) -> Value {
+    let word = match error {
+        ReadError::NoLeader(_) | ReadError::Stopping(_) => "CLUSTERDOWN",
+        ReadError::Behind(_) => "TRYAGAIN",
+        _ => "ERR",
+    };
+    Value::error(format!("{word} {error}"))
+}

@@ -1,0 +1,129 @@
+//! Commands: from the words of a request to what is to be done.
+//!
+//! A request is looked up in the one [`table`], its arguments are read by the command's handler, and
+//! what comes out is an [`Action`]: a reply, or a write or read of the machine and how its answer is
+//! shown. Handlers never wait and never touch the state; [`connection`](crate::connection) does
+//! actions in their order.
+
+#![expect(clippy::unnecessary_wraps, reason = "all handlers have one signature, for the table")]
+
+mod arguments;
+mod client;
+mod configuration;
+mod counters;
+mod expiry;
+mod explore;
+mod failure;
+mod greeting;
+mod info;
+mod introspection;
+mod keys;
+mod replication;
+mod session;
+mod strings;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+
+use crate::redis::{Command, Query, Reply};
+use crate::resp::Value;
+use crate::service::Service;
+
+pub(crate) use explore::{Exploration, explore};
+pub(crate) use failure::{read_failure, write_failure};
+pub(crate) use replication::wait_for_replicas;
+pub(crate) use session::Session;
+
+/// How a reply of the machine is shown to the client.
+pub(crate) type Show = fn(Reply) -> Value;
+
+/// What a request asks for.
+pub(crate) enum Action {
+    /// The reply is known.
+    Reply(Value),
+    /// There is no reply.
+    Nothing,
+    /// The reply is the connection's last word.
+    Close(Value),
+    /// The connection ends without a word.
+    Drop,
+    /// A command for the machine.
+    Write(Command, Show),
+    /// A read of single keys.
+    Read(Query, Show),
+    /// A read of many keys, or of none: it takes a cut of its own.
+    Explore(Exploration),
+    /// Waits until so many replicas hold the connection's last write.
+    Wait {
+        /// How many.
+        replicas: i64,
+        /// How long, in milliseconds; without one, for ever.
+        timeout: Option<u64>,
+    },
+}
+
+/// What a handler makes of its arguments: an action, or an error reply.
+type Handled = Result<Action, Value>;
+
+/// What a handler works with.
+struct Context<'a> {
+    session: &'a mut Session,
+    service: &'a Service,
+}
+
+/// Makes an action of a request. `words` holds at least the command's name.
+pub(crate) fn handle(session: &mut Session, service: &Service, words: &[Bytes]) -> Action {
+    session.begin();
+    // A browser that was made to send a form here must not get a second line executed.
+    let name = words[0].as_ref();
+    if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+        return Action::Drop;
+    }
+    let found = table::find(words).and_then(|(spec, handler)| {
+        session.command = spec.name;
+        handler(&mut Context { session, service }, words)
+    });
+    found.unwrap_or_else(Action::Reply)
+}
+
+/// A reply that is ready.
+fn say(value: Value) -> Handled {
+    Ok(Action::Reply(value))
+}
+
+/// `+OK`.
+fn ok() -> Handled {
+    say(Value::OK)
+}
+
+/// Shows a reply in the way that nearly all commands do.
+fn plain(reply: Reply) -> Value {
+    match reply {
+        Reply::Done => Value::OK,
+        Reply::NotDone => Value::Null,
+        Reply::Value(value) => Value::maybe(value),
+        Reply::Values(values) => Value::Array(values.into_iter().map(Value::maybe).collect()),
+        Reply::Integer(number) => Value::Integer(number),
+        Reply::Kind(kind) => Value::Simple(kind.map_or("none", |kind| kind.name())),
+        Reply::Refused(refusal) => Value::error(refusal.to_string()),
+    }
+}
+
+/// Shows whether something was done as 1 or 0.
+fn done(reply: Reply) -> Value {
+    match reply {
+        Reply::Done => Value::Integer(1),
+        Reply::NotDone => Value::Integer(0),
+        other => plain(other),
+    }
+}
+
+/// Shows milliseconds as seconds, rounded, and what is no time as it is.
+fn seconds(reply: Reply) -> Value {
+    match reply {
+        Reply::Integer(millis @ 0..) => Value::Integer(millis.saturating_add(500) / 1000),
+        other => plain(other),
+    }
+}

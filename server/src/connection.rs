@@ -1,0 +1,490 @@
+//! One client connection: requests in, replies out, in order.
+//!
+//! A client sends many requests without waiting (pipelining). They are started as early as their
+//! order allows, and answered in order, many replies in one system call:
+//!
+//! - Writes take their place in the node's order at once; none waits for the one before it.
+//! - Reads behind each other share one cut of the state, taken when no write of this connection is
+//!   under way.
+//! - A read behind writes that are under way goes with them: as a command that changes nothing, it is
+//!   answered at its place in the order. So it sees those writes, none that the client sent later,
+//!   and costs no round of its own. A large one waits for the writes instead.
+//! - A write behind reads waits until they are answered: they must not see it.
+//!
+//! Everything is bounded: requests in flight, replies not taken by the client, bytes read ahead. When
+//! a bound is reached the client's bytes stay in the network and only this client waits.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use leader::ReadLevel;
+use leader::error::{ReadError, WriteError};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::backend::{Applied, View};
+use crate::clients::Client;
+use crate::command::{
+    Action, Session, Show, explore, handle, read_failure, wait_for_replicas, write_failure,
+};
+use crate::redis::{Command, Cut, Query, Reply};
+use crate::resp::{Request, Requests, Value, Version};
+use crate::service::{Counters, Service};
+
+/// Bytes that one read asks for.
+const READ_BYTES: usize = 16 << 10;
+/// An empty buffer for replies over this size is given back.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// A connection between its socket and the node.
+pub(crate) struct Connection {
+    service: Arc<Service>,
+    session: Session,
+    requests: Requests,
+    /// What was started and is not answered, in order.
+    queue: VecDeque<Slot>,
+    /// What must not be started yet.
+    held: Option<Job>,
+    in_flight: usize,
+    /// How many writes of the queue are under way, and how many others that wait for something.
+    writes: usize,
+    waits: usize,
+    /// Replies that were not sent yet.
+    out: BytesMut,
+    /// No complete request is left in the bytes that were read.
+    hungry: bool,
+    /// The client has closed its side.
+    received_all: bool,
+    /// No further request is started.
+    ended: bool,
+    answered: u64,
+    errors: u64,
+}
+
+/// A request that was read and understood.
+struct Job {
+    action: Action,
+    voice: Voice,
+}
+
+/// How a reply is sent: what was agreed on when the request came.
+#[derive(Clone, Copy)]
+struct Voice {
+    version: Version,
+    silent: bool,
+}
+
+/// A request that was started.
+enum Slot {
+    Ready(Value, Voice),
+    Write {
+        answer: BoxFuture<'static, Result<Applied, WriteError>>,
+        show: Show,
+        voice: Voice,
+        changes: bool,
+    },
+    Reads(Reads),
+    Task(BoxFuture<'static, Value>, Voice),
+}
+
+/// Reads that share a cut, and replies between them.
+struct Reads {
+    level: ReadLevel,
+    items: VecDeque<(Item, Voice)>,
+    stage: Stage,
+}
+
+enum Item {
+    Query(Query, Show),
+    Ready(Value),
+}
+
+enum Stage {
+    /// Further reads may join.
+    Gathering,
+    Asking(BoxFuture<'static, Result<View, ReadError>>),
+    Serving(View),
+    Failed(ReadError),
+}
+
+impl Connection {
+    pub(crate) fn new(service: Arc<Service>, client: Arc<Client>) -> Self {
+        Self {
+            requests: Requests::new(service.limits.request_bytes),
+            session: Session::new(client),
+            service,
+            queue: VecDeque::new(),
+            held: None,
+            in_flight: 0,
+            writes: 0,
+            waits: 0,
+            out: BytesMut::new(),
+            hungry: true,
+            received_all: false,
+            ended: false,
+            answered: 0,
+            errors: 0,
+        }
+    }
+
+    /// Serves the connection until it ends, or until `stop` says so and what is in flight is
+    /// answered.
+    pub(crate) async fn run(mut self, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+        let client = Arc::clone(&self.session.client);
+        let mut stopping = false;
+        loop {
+            self.start_requests();
+            poll_fn(|cx| Poll::Ready(self.poll_replies(cx).is_ready())).await;
+            self.count();
+            self.ended |= self.received_all && self.hungry && self.held.is_none();
+            if self.can_start() {
+                tokio::task::coop::consume_budget().await;
+                continue;
+            }
+            if self.send(&stream).is_err() {
+                return;
+            }
+            if self.ended && self.queue.is_empty() && self.out.is_empty() {
+                return;
+            }
+            if self.can_start() {
+                continue;
+            }
+            // A client that never lets this task wait must not keep the others waiting.
+            tokio::task::coop::consume_budget().await;
+            let (reads, writes) = (self.wants_more(), !self.out.is_empty());
+            let waits = !self.queue.is_empty() && self.has_room();
+            tokio::select! {
+                () = poll_fn(|cx| self.poll_replies(cx)), if waits => {}
+                ready = stream.readable(), if reads => {
+                    if ready.is_err() || self.receive(&stream).is_err() {
+                        return;
+                    }
+                }
+                ready = stream.writable(), if writes => {
+                    if ready.is_err() {
+                        return;
+                    }
+                }
+                () = client.killed() => return,
+                changed = stop.changed(), if !stopping => {
+                    stopping = true;
+                    self.ended |= changed.is_err() || *stop.borrow();
+                }
+            }
+        }
+    }
+
+    /// Starts requests as long as there are complete ones, order allows it and bounds hold.
+    fn start_requests(&mut self) {
+        while self.has_room() && !self.ended && self.in_flight < self.service.limits.pipeline {
+            let Some(job) = self.held.take().or_else(|| self.next_job()) else { break };
+            if let Some(job) = self.start(job) {
+                self.held = Some(job);
+                break;
+            }
+        }
+        if let Some(Slot::Reads(reads)) = self.queue.back_mut()
+            && matches!(reads.stage, Stage::Gathering)
+        {
+            let (service, level) = (Arc::clone(&self.service), reads.level);
+            let view = async move { service.backend.view(level).await };
+            reads.stage = Stage::Asking(view.boxed());
+        }
+    }
+
+    /// The next request that has arrived completely.
+    fn next_job(&mut self) -> Option<Job> {
+        let action = match self.requests.take() {
+            Ok(None) => {
+                self.hungry = true;
+                return None;
+            }
+            Ok(Some(Request::Command(words))) => handle(&mut self.session, &self.service, &words),
+            Ok(Some(Request::TooLarge { bytes })) => {
+                let limit = self.service.limits.request_bytes;
+                Action::Reply(Value::error(format!(
+                    "ERR a request of {bytes} bytes is over the limit of {limit}; nothing was \
+                     changed; send smaller ones"
+                )))
+            }
+            Err(error) => {
+                Counters::add(&self.service.counters().protocol_errors, 1);
+                let text = [b"ERR Protocol error: ".as_slice(), &error.0].concat();
+                Action::Close(Value::error(text))
+            }
+        };
+        let voice = Voice { version: self.session.version, silent: self.session.is_silent() };
+        Some(Job { action, voice })
+    }
+
+    /// Starts a request, or gives it back if one before it must be answered first.
+    fn start(&mut self, job: Job) -> Option<Job> {
+        let Job { action, voice } = job;
+        let slot = match action {
+            Action::Nothing => return None,
+            Action::Drop => {
+                self.ended = true;
+                return None;
+            }
+            Action::Reply(value) => return self.ready(value, voice),
+            Action::Close(value) => {
+                self.ended = true;
+                return self.ready(value, voice);
+            }
+            Action::Write(command, show) => {
+                if self.waits > 0 {
+                    return Some(Job { action: Action::Write(command, show), voice });
+                }
+                self.writes += 1;
+                let answer = self.service.backend.submit(command);
+                Slot::Write { answer, show, voice, changes: true }
+            }
+            Action::Read(query, show) => return self.start_read(query, show, voice),
+            Action::Explore(read) => {
+                if !self.queue.is_empty() {
+                    return Some(Job { action: Action::Explore(read), voice });
+                }
+                self.waits += 1;
+                let (service, level) = (Arc::clone(&self.service), self.session.level);
+                Slot::Task(async move { explore(&service, level, read).await }.boxed(), voice)
+            }
+            Action::Wait { replicas, timeout } => {
+                if !self.queue.is_empty() {
+                    return Some(Job { action: Action::Wait { replicas, timeout }, voice });
+                }
+                self.waits += 1;
+                let (service, write) = (Arc::clone(&self.service), self.session.last_write);
+                Slot::Task(wait_for_replicas(service, write, replicas, timeout).boxed(), voice)
+            }
+        };
+        self.in_flight += 1;
+        self.queue.push_back(slot);
+        None
+    }
+
+    fn start_read(&mut self, query: Query, show: Show, voice: Voice) -> Option<Job> {
+        let level = self.session.level;
+        if self.writes > 0 {
+            // What this replica has applied is asked for, not the place in the order.
+            if level == ReadLevel::Eventual || self.waits > 0 || !query.is_small() {
+                return Some(Job { action: Action::Read(query, show), voice });
+            }
+            self.writes += 1;
+            let answer = self.service.backend.submit(Command::Query(query));
+            self.queue.push_back(Slot::Write { answer, show, voice, changes: false });
+        } else if let Some(Slot::Reads(reads)) = self.queue.back_mut()
+            && matches!(reads.stage, Stage::Gathering)
+            && reads.level == level
+        {
+            reads.items.push_back((Item::Query(query, show), voice));
+        } else if self.waits > 0 {
+            return Some(Job { action: Action::Read(query, show), voice });
+        } else {
+            self.waits += 1;
+            let items = VecDeque::from([(Item::Query(query, show), voice)]);
+            self.queue.push_back(Slot::Reads(Reads { level, items, stage: Stage::Gathering }));
+        }
+        self.in_flight += 1;
+        None
+    }
+
+    /// A reply that waits for nothing but its turn.
+    fn ready(&mut self, value: Value, voice: Voice) -> Option<Job> {
+        match self.queue.back_mut() {
+            None => self.say(&value, voice),
+            // Among reads it lets the next read join them.
+            Some(Slot::Reads(reads)) if matches!(reads.stage, Stage::Gathering) => {
+                self.in_flight += 1;
+                reads.items.push_back((Item::Ready(value), voice));
+            }
+            Some(_) => {
+                self.in_flight += 1;
+                self.queue.push_back(Slot::Ready(value, voice));
+            }
+        }
+        None
+    }
+
+    /// Writes down the replies that are there, in order. Ready if there was one.
+    fn poll_replies(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut progress = Poll::Pending;
+        while self.has_room() {
+            let (value, voice) = match self.queue.front_mut() {
+                None => break,
+                Some(Slot::Ready(value, voice)) => {
+                    let reply = (std::mem::replace(value, Value::Null), *voice);
+                    self.queue.pop_front();
+                    reply
+                }
+                Some(Slot::Task(answer, voice)) => {
+                    let Poll::Ready(value) = answer.poll_unpin(cx) else { break };
+                    let voice = *voice;
+                    self.waits -= 1;
+                    self.queue.pop_front();
+                    (value, voice)
+                }
+                Some(Slot::Write { answer, show, voice, changes }) => {
+                    let Poll::Ready(answer) = answer.poll_unpin(cx) else { break };
+                    let (show, voice, changes) = (*show, *voice, *changes);
+                    let value = match answer {
+                        Ok(applied) => {
+                            if changes {
+                                self.session.last_write = Some(applied.at);
+                            } else {
+                                look_up(&self.service, &applied.reply);
+                            }
+                            show(applied.reply)
+                        }
+                        Err(error) => write_failure(&error),
+                    };
+                    self.writes -= 1;
+                    self.queue.pop_front();
+                    (value, voice)
+                }
+                Some(Slot::Reads(reads)) => match reads.poll(&self.service, cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(Some(reply)) => reply,
+                    Poll::Ready(None) => {
+                        self.waits -= 1;
+                        self.queue.pop_front();
+                        continue;
+                    }
+                },
+            };
+            self.in_flight -= 1;
+            self.say(&value, voice);
+            progress = Poll::Ready(());
+        }
+        progress
+    }
+
+    fn say(&mut self, value: &Value, voice: Voice) {
+        self.answered += 1;
+        self.errors += u64::from(value.is_error());
+        if !voice.silent {
+            value.write(voice.version, &mut self.out);
+        }
+    }
+
+    /// Whether the client has taken enough of what it was sent.
+    fn has_room(&self) -> bool {
+        self.out.len() < self.service.limits.unsent_bytes
+    }
+
+    /// Whether a request waits that could be started now.
+    fn can_start(&self) -> bool {
+        let next = match &self.held {
+            None => !self.hungry,
+            Some(Job { action: Action::Write(..), .. }) => self.waits == 0,
+            Some(Job { action: Action::Read(..), .. }) => self.waits == 0 && self.writes == 0,
+            Some(_) => self.queue.is_empty(),
+        };
+        next && !self.ended && self.has_room() && self.in_flight < self.service.limits.pipeline
+    }
+
+    /// Whether bytes of the client are taken now: those of a request that is not complete, and a
+    /// bounded number of others, so that a client that writes before it reads is not stuck early.
+    fn wants_more(&self) -> bool {
+        !self.ended
+            && !self.received_all
+            && (self.hungry || self.requests.buffered() < self.service.limits.waiting_bytes)
+    }
+
+    fn receive(&mut self, stream: &TcpStream) -> io::Result<()> {
+        let buffer = self.requests.buffer();
+        buffer.reserve(READ_BYTES);
+        match stream.try_read_buf(buffer) {
+            // The client sends no more; what it has sent completely is answered.
+            Ok(0) => {
+                self.received_all = true;
+                Ok(())
+            }
+            Ok(count) => {
+                self.hungry = false;
+                Counters::add(&self.service.counters().bytes_in, count as u64);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn send(&mut self, stream: &TcpStream) -> io::Result<()> {
+        while !self.out.is_empty() {
+            match stream.try_write(&self.out) {
+                Ok(count) => {
+                    Counters::add(&self.service.counters().bytes_out, count as u64);
+                    self.out.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        if self.out.capacity() > KEPT_BYTES {
+            self.out = BytesMut::new();
+        }
+        Ok(())
+    }
+
+    /// Adds to the counters what has happened since the last time.
+    fn count(&mut self) {
+        let counters = self.service.counters();
+        if self.answered > 0 {
+            self.session.client.touch(self.session.command);
+        }
+        Counters::add(&counters.commands, std::mem::take(&mut self.answered));
+        Counters::add(&counters.errors, std::mem::take(&mut self.errors));
+    }
+}
+
+impl Reads {
+    /// The next reply, or none after the last.
+    fn poll(&mut self, service: &Service, cx: &mut Context<'_>) -> Poll<Option<(Value, Voice)>> {
+        if let Stage::Asking(view) = &mut self.stage {
+            let Poll::Ready(view) = view.poll_unpin(cx) else { return Poll::Pending };
+            self.stage = view.map_or_else(Stage::Failed, Stage::Serving);
+        }
+        let Some((item, voice)) = self.items.pop_front() else { return Poll::Ready(None) };
+        let value = match (item, &self.stage) {
+            (Item::Ready(value), _) => value,
+            (Item::Query(..), Stage::Failed(error)) => read_failure(error),
+            (Item::Query(query, show), Stage::Serving(view)) => {
+                let answer = Cut::open(view, view.clock, view.now).and_then(|c| c.answer(&query));
+                match answer {
+                    Ok(reply) => {
+                        look_up(service, &reply);
+                        show(reply)
+                    }
+                    Err(error) => read_failure(&ReadError::Engine(error)),
+                }
+            }
+            // A batch is polled only after it has been closed to further reads.
+            (item, Stage::Gathering | Stage::Asking(_)) => {
+                self.items.push_front((item, voice));
+                return Poll::Pending;
+            }
+        };
+        Poll::Ready(Some((value, voice)))
+    }
+}
+
+/// Counts values that a read has found and has not.
+fn look_up(service: &Service, reply: &Reply) {
+    let (hits, misses) = match reply {
+        Reply::Value(value) => (u64::from(value.is_some()), u64::from(value.is_none())),
+        Reply::Values(values) => {
+            let hits = values.iter().flatten().count();
+            (hits as u64, (values.len() - hits) as u64)
+        }
+        _ => return,
+    };
+    Counters::add(&service.counters().hits, hits);
+    Counters::add(&service.counters().misses, misses);
+}
