@@ -70,18 +70,8 @@ pub enum CodecError {
     Trailing(usize),
 }
 
-/// The most bytes a value may claim to need while it is decoded. Without a limit, a length that
-/// nothing backs makes `bincode` allocate it, however large.
-const MOST: usize = 256 << 20;
-
-type Config = bincode::config::Configuration<
-    bincode::config::LittleEndian,
-    bincode::config::Varint,
-    bincode::config::Limit<MOST>,
->;
-
-const fn config() -> Config {
-    bincode::config::standard().with_limit()
+const fn config() -> bincode::config::Configuration {
+    bincode::config::standard()
 }
 
 /// How many bytes of memory one byte of input may ask for, at most: a number of 16 bytes can be
@@ -107,6 +97,11 @@ fn decode_bounded<T: DeserializeOwned>(
     } else {
         decode(bytes, config().with_limit::<{ 64 << 30 }>())
     }
+}
+
+/// The checksum of frames, for bytes that travel without one.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes)
 }
 
 /// Encodes a value without a frame, for a place that has a frame and a checksum of its own.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use common::ids::{LogPos, NodeId};
+use common::outcome::{HasOutcome, Outcome};
 
 use crate::config::ConfigError;
 
@@ -33,7 +34,7 @@ pub enum OpenError {
     Consensus(String),
 }
 
-/// Why a write was not acknowledged. [`WriteError::outcome`] says what happened to the data.
+/// Why a write was not acknowledged. [`HasOutcome::outcome`] says what happened to the data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -65,6 +66,20 @@ pub enum WriteError {
     /// The node is stopping or has failed. Not applied.
     #[error("node {0} is stopping; not applied")]
     Stopping(NodeId),
+}
+
+impl HasOutcome for WriteError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Refused(_)
+            | Self::NoLeader(_)
+            | Self::Overloaded { .. }
+            | Self::DiskFull
+            | Self::SessionExpired
+            | Self::Stopping(_) => Outcome::NotApplied,
+            Self::Unknown { .. } => Outcome::Unknown,
+        }
+    }
 }
 
 /// Why a read has no answer. Reads change nothing.

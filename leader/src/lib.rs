@@ -1,13 +1,27 @@
 #![doc = include_str!("../README.md")]
 
+mod apply;
 pub mod config;
+mod duties;
+mod entry;
 pub mod error;
+mod failover;
+mod identity;
 pub mod key_value;
+mod membership;
 pub mod message;
 pub mod node;
+mod peer;
+mod propose;
 mod raft;
+mod read;
+mod session;
+mod snapshot;
 pub mod state_machine;
+mod term_clock;
+mod write;
 
 pub use config::Config;
+pub use error::{AdminError, OpenError, ReadError, WriteError};
 pub use key_value::KeyValue;
 pub use node::{Member, Node, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written};

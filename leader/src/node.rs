@@ -2,19 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::clock::Hlc;
+use common::codec;
 use common::env::Env;
 use common::ids::{ClusterId, LogPos, NodeId};
+use common::mutate;
 use common::storage::engine::{EngineError, Engines, KeyRange, Keyspace, Page, PageLimit, Read};
 use common::storage::wal::DiskHealth;
 
+use crate::apply::{Applier, Replica};
 use crate::config::Config;
+use crate::duties;
 use crate::error::{AdminError, OpenError, ReadError, WriteError};
+use crate::identity::Identity;
+use crate::message::Proof;
+use crate::peer::{Due, Peer};
+use crate::propose::Proposer;
+use crate::raft::Consensus;
+use crate::read::{Groups, ReadIndex, wait_applied};
 use crate::state_machine::StateMachine;
+use crate::write::Writer;
 
 /// What a write asks for.
 #[derive(Clone, Debug)]
@@ -74,6 +85,8 @@ pub struct Written<R> {
     pub reply: R,
     /// Where it stands in the log.
     pub at: LogPos,
+    /// Its number within its entry.
+    pub sub: u16,
 }
 
 /// A consistent cut of the state to read from.
@@ -180,6 +193,10 @@ pub struct Status {
     pub learners: BTreeMap<NodeId, Member>,
     /// On the leader: the last entry each member is known to hold durably.
     pub matched: BTreeMap<NodeId, Option<LogPos>>,
+    /// Open client sessions in the state.
+    pub sessions: usize,
+    /// Bytes of the state, roughly.
+    pub state_bytes: u64,
     /// The disk under the log.
     pub disk: DiskHealth,
     /// Why the node has stopped, if it has.
@@ -188,18 +205,37 @@ pub struct Status {
 
 /// One member of a replicated group of machines `M`. Cheap to clone.
 pub struct Node<M: StateMachine> {
-    machine: PhantomData<M>,
+    parts: Arc<Parts<M>>,
+}
+
+struct Parts<M> {
+    env: Env,
+    config: Config,
+    replica: Arc<Replica<M>>,
+    consensus: Consensus,
+    writer: Writer,
+    strong: Groups,
+    lease: Groups,
 }
 
 impl<M: StateMachine> Clone for Node<M> {
     fn clone(&self) -> Self {
-        Self { machine: PhantomData }
+        Self { parts: self.parts.clone() }
     }
 }
 
 impl<M: StateMachine> std::fmt::Debug for Node<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").finish_non_exhaustive()
+        f.debug_struct("Node").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl<M: StateMachine> Due for Replica<M> {
+    fn due(&self, upto: Hlc, limit: usize) -> Vec<Bytes> {
+        Self::due(self, upto, limit).unwrap_or_else(|error| {
+            tracing::error!(%error, "deadlines cannot be read");
+            Vec::new()
+        })
     }
 }
 
@@ -212,25 +248,67 @@ impl<M: StateMachine> Node<M> {
         machine: M,
         config: Config,
     ) -> Result<Self, OpenError> {
-        let _ = (env, engines, machine, config);
-        todo!()
+        config.validate()?;
+        // Everything that consensus starts belongs to the node, and finds its environment there.
+        let scope = env.clone();
+        scope.scope(Self::open_in_scope(env, engines, machine, config)).await
+    }
+
+    async fn open_in_scope(
+        env: Env,
+        engines: Arc<dyn Engines>,
+        machine: M,
+        config: Config,
+    ) -> Result<Self, OpenError> {
+        let identity = Identity::open(&env.disk, config.node, &config.cluster_name).await?;
+        let replica = Arc::new(Replica::open(machine, engines).await?);
+        let applier: Arc<dyn Applier> = replica.clone();
+        let consensus = Consensus::open(&env, &config, applier.clone()).await?;
+        let limit = config.max_uncommitted_bytes;
+        let proposer = Proposer::start(&env, consensus.clone(), applier.clone(), limit);
+        let due: Arc<dyn Due> = replica.clone();
+        let peer = Peer::new(&env, consensus.clone(), proposer.clone(), applier.clone(), due);
+        consensus.serve(Arc::new(peer.clone()));
+        let to_leader = Arc::new(peer.clone());
+        let writer = Writer::start(&env, &config, to_leader.clone());
+        let strong = Groups::start(&env, Proof::Round, to_leader.clone());
+        let lease = Groups::start(&env, Proof::Lease, to_leader);
+        env.spawn(
+            "lead",
+            duties::lead(env.clone(), consensus.clone(), proposer, applier.clone(), peer),
+        );
+        let cluster = replica.applied();
+        env.spawn(
+            "checkpoints",
+            duties::checkpoint(env.clone(), consensus.clone(), config.clone(), applier.clone()),
+        );
+        if identity.cluster.is_none() || cluster.cluster.is_none() {
+            env.spawn("name the cluster", duties::name_cluster(env.clone(), identity, applier));
+        }
+        let parts = Parts { env, config, replica, consensus, writer, strong, lease };
+        Ok(Self { parts: Arc::new(parts) })
     }
 
     /// Makes this node's folder the first of a new cluster of these members. Call it on one node.
     /// Idempotent: a node that has members already returns `Ok` and changes nothing.
     pub async fn bootstrap(&self, members: Vec<Member>) -> Result<(), AdminError> {
-        let _ = members;
-        todo!()
+        if !members.iter().any(|member| member.id == self.id()) {
+            return Err(AdminError::Refused(format!(
+                "the members of the new cluster do not include this node ({})",
+                self.id()
+            )));
+        }
+        self.parts.env.scope(self.parts.consensus.initialize(&members)).await
     }
 
     /// This node.
     pub fn id(&self) -> NodeId {
-        todo!()
+        self.parts.config.node
     }
 
     /// The machine, for its own read functions.
     pub fn machine(&self) -> &M {
-        todo!()
+        self.parts.replica.machine()
     }
 
     /// Writes through this node, whoever leads: the command takes its place in this node's order
@@ -241,19 +319,95 @@ impl<M: StateMachine> Node<M> {
         command: M::Command,
         options: WriteOptions,
     ) -> impl Future<Output = Result<Written<M::Reply>, WriteError>> + Send + 'static + use<M> {
-        let _ = (command, options);
-        async { todo!() }
+        let submitted = self.submit(&command, options.timeout);
+        let node = self.id();
+        async move {
+            let (at, sub, reply) =
+                submitted?.await.unwrap_or(Err(WriteError::Unknown { at: None }))?;
+            let reply = codec::decode_body(&reply).map_err(|error| {
+                tracing::error!(%error, %node, "a reply of the machine cannot be read");
+                WriteError::Unknown { at: Some(at) }
+            })?;
+            Ok(Written { reply, at, sub })
+        }
+    }
+
+    fn submit(
+        &self,
+        command: &M::Command,
+        timeout: Duration,
+    ) -> Result<
+        tokio::sync::oneshot::Receiver<Result<crate::write::Acknowledged, WriteError>>,
+        WriteError,
+    > {
+        let parts = &self.parts;
+        parts.replica.machine().admit(command).map_err(|r| WriteError::Refused(r.reason))?;
+        let bytes = codec::encode_body(command);
+        let limit = parts.config.max_command_bytes;
+        if bytes.len() > limit {
+            return Err(WriteError::Refused(format!(
+                "a command of {} bytes is over max_command_bytes ({limit}); not applied",
+                bytes.len()
+            )));
+        }
+        let shrinks = parts.replica.machine().shrinks(command);
+        parts.writer.submit(bytes.into(), shrinks, timeout)
     }
 
     /// A consistent cut to read from, as fresh as asked for.
     pub async fn view(&self, options: ReadOptions) -> Result<View, ReadError> {
-        let _ = options;
-        todo!()
+        let parts = &self.parts;
+        let deadline = parts.env.now() + options.timeout;
+        let index = match options.level {
+            ReadLevel::Eventual => None,
+            ReadLevel::Strong => {
+                let known = parts.strong.index(options.timeout);
+                mutate!("local_read_called_strong", Some(known.await?), None)
+            }
+            ReadLevel::Lease => Some(parts.lease.index(options.timeout).await?),
+        };
+        if let Some(ReadIndex { at, .. }) = index {
+            let left = deadline.since(parts.env.now());
+            wait_applied(&parts.env, &mut parts.replica.progress(), at, left).await?;
+        }
+        let (state, applied) = parts.replica.cut()?;
+        let now = index.map_or(applied.clock, |index| index.clock.max(applied.clock));
+        let at = applied.at.unwrap_or_default();
+        Ok(View { state, applied: at, clock: applied.clock, now })
     }
 
     /// What this node knows of itself and its group. Never waits.
     pub fn status(&self) -> Status {
-        todo!()
+        let parts = &self.parts;
+        let view = parts.consensus.view();
+        let applied = parts.replica.applied();
+        let (sessions, state_bytes) = parts.replica.size();
+        let matched = if view.role == Role::Leader {
+            let proven = parts.consensus.matched();
+            let members = view.voters.keys().chain(view.learners.keys());
+            members.map(|id| (*id, proven.get(id).copied())).collect()
+        } else {
+            BTreeMap::new()
+        };
+        Status {
+            id: self.id(),
+            cluster: applied.cluster,
+            role: view.role,
+            leader: view.leader,
+            term: view.term,
+            last_log: view.last_log,
+            committed: view.committed,
+            applied: applied.at,
+            snapshot: view.snapshot,
+            purged: view.purged,
+            voters: view.voters,
+            learners: view.learners,
+            matched,
+            sessions,
+            state_bytes,
+            disk: parts.consensus.disk(),
+            failure: view.failure,
+        }
     }
 
     /// Waits until the status satisfies `condition`, or returns the last one at the deadline.
@@ -262,41 +416,76 @@ impl<M: StateMachine> Node<M> {
         timeout: Duration,
         condition: impl Fn(&Status) -> bool + Send,
     ) -> Result<Status, Box<Status>> {
-        let _ = (timeout, condition);
-        todo!()
+        let deadline = self.parts.env.now() + timeout;
+        loop {
+            let status = self.status();
+            if condition(&status) {
+                return Ok(status);
+            }
+            if self.parts.env.now() >= deadline {
+                return Err(Box::new(status));
+            }
+            self.parts.env.sleep(Self::LOOK).await;
+        }
     }
 
-    /// Hands leadership to `to`, or to the most caught-up voter. Ask the leader.
+    /// How often a waiting caller looks at the status.
+    const LOOK: Duration = Duration::from_millis(5);
+
+    /// Hands leadership to `to`, or to the most caught-up voter, and returns who leads then: another
+    /// voter may be elected when `to` does not answer. Ask the leader.
     pub async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, AdminError> {
-        let _ = to;
-        todo!()
+        let parts = &self.parts;
+        parts.env.scope(crate::failover::transfer(&parts.env, &parts.consensus, to)).await
     }
 
     /// Adds a member without a vote. Ask the leader.
     pub async fn add_learner(&self, member: Member) -> Result<(), AdminError> {
-        let _ = member;
-        todo!()
+        let parts = &self.parts;
+        parts.env.scope(crate::membership::add_learner(&parts.consensus, member)).await
     }
 
     /// Gives a caught-up learner a vote. Ask the leader.
     pub async fn promote(&self, id: NodeId) -> Result<(), AdminError> {
-        let _ = id;
-        todo!()
+        let parts = &self.parts;
+        parts.env.scope(crate::membership::promote(&parts.env, &parts.consensus, id)).await
     }
 
     /// Removes a member. A leader that is removed hands over first. Ask the leader.
     pub async fn remove(&self, id: NodeId) -> Result<(), AdminError> {
-        let _ = id;
-        todo!()
+        let parts = &self.parts;
+        parts.env.scope(crate::membership::remove(&parts.env, &parts.consensus, id)).await
     }
 
     /// Checkpoints the state now and lets the log before it go.
     pub async fn checkpoint(&self) -> Result<LogPos, AdminError> {
-        todo!()
+        let parts = &self.parts;
+        let keep = parts.config.keep_entries;
+        parts.env.scope(parts.consensus.checkpoint(keep, CHECKPOINT)).await
     }
 
     /// Stops gracefully: a leader hands over first, what was acknowledged is on disk.
     pub async fn shutdown(&self) {
-        todo!()
+        let parts = &self.parts;
+        parts
+            .env
+            .scope(async {
+                if parts.consensus.leads().is_some() && !parts.consensus.other_voters().is_empty() {
+                    let handed =
+                        crate::failover::transfer(&parts.env, &parts.consensus, None).await;
+                    if let Err(error) = handed {
+                        tracing::info!(%error, "stopping without handing over");
+                    }
+                }
+                parts.writer.close().await;
+                if let Err(error) = parts.replica.checkpoint().await {
+                    tracing::warn!(%error, "the last checkpoint failed; the log has everything");
+                }
+                parts.consensus.shutdown().await;
+            })
+            .await;
     }
 }
+
+/// How long a checkpoint that was asked for may take.
+const CHECKPOINT: Duration = Duration::from_secs(60);

@@ -119,6 +119,11 @@ impl<'a> Draft<'a> {
         self.changed
     }
 
+    /// The keyspaces with changes.
+    pub(crate) fn keyspaces(&self) -> impl Iterator<Item = Keyspace> {
+        self.overlay.keys().copied()
+    }
+
     /// The changes as one batch.
     pub fn into_batch(self) -> Batch {
         let mut batch = Batch::new();

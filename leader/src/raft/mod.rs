@@ -2,14 +2,519 @@
 //!
 //! openraft is named in this folder only, and none of its types is in a public signature, on the
 //! wire or on disk: its API moves with nearly every release, and an upgrade must never be more than
-//! work in here.
+//! work in here. What the rest of the crate sees is [`Consensus`], in our own words.
 
-#![allow(dead_code, reason = "the node that uses it is being assembled")]
-
-pub(crate) mod acks;
-pub(crate) mod log_store;
-pub(crate) mod runtime;
-pub(crate) mod snapshot;
+mod acks;
+mod log_store;
+mod machine;
+mod network;
+mod runtime;
+mod server;
+mod snapshot;
 #[cfg(test)]
 pub(crate) mod testing;
-pub(crate) mod type_config;
+mod type_config;
+mod vote_gate;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::env::Env;
+use common::ids::{LogPos, NodeId};
+use common::storage::wal::DiskHealth;
+use common::transport::Class;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::raft::linearizable_read::LinearizerOption;
+use openraft::{ChangeMembers, ServerState};
+use tokio::sync::watch;
+
+use crate::apply::Applier;
+use crate::config::Config;
+use crate::entry::EntryReply;
+use crate::error::{AdminError, OpenError};
+use crate::message::{Proof, Reply, Request};
+use crate::node::{Member, Role};
+
+use acks::Acks;
+use log_store::LogStore;
+use machine::RaftMachine;
+use network::Network;
+pub(crate) use server::Local;
+use snapshot::{Receiver, Sender};
+pub(crate) use type_config::Growth;
+use type_config::{Cmd, PeerAddr, Slot, SlotResponder, TypeConfig, position};
+use vote_gate::{Past, VoteGate};
+
+type Raft = openraft::Raft<TypeConfig, RaftMachine>;
+
+/// What came of a proposal.
+#[derive(Debug)]
+pub(crate) enum Proposed {
+    /// It is applied.
+    Applied(EntryReply),
+    /// It was never appended.
+    NotLeader(Option<NodeId>),
+    /// It was appended, and this node does not know whether it is committed.
+    Unknown,
+}
+
+/// One member's part in the group's agreement.
+#[derive(Clone)]
+pub(crate) struct Consensus(Arc<Parts>);
+
+struct Parts {
+    env: Env,
+    config: Config,
+    raft: RwLock<Raft>,
+    log: LogStore,
+    acks: Acks,
+    applier: Arc<dyn Applier>,
+    machine: RaftMachine,
+    receiver: Receiver,
+    sender: Arc<Sender>,
+    gate: VoteGate,
+    leader: watch::Sender<Option<NodeId>>,
+}
+
+impl fmt::Debug for Consensus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Consensus({:?})", self.0.env.node)
+    }
+}
+
+/// What consensus knows, at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) role: Role,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) term: u64,
+    pub(crate) last_log: Option<u64>,
+    pub(crate) committed: Option<LogPos>,
+    pub(crate) snapshot: Option<LogPos>,
+    pub(crate) purged: Option<LogPos>,
+    pub(crate) voters: BTreeMap<NodeId, Member>,
+    pub(crate) learners: BTreeMap<NodeId, Member>,
+    pub(crate) failure: Option<String>,
+}
+
+impl Consensus {
+    /// Opens this node's log and its part in the agreement over a replica. Nothing runs until
+    /// [`Consensus::serve`].
+    pub(crate) async fn open(
+        env: &Env,
+        config: &Config,
+        applier: Arc<dyn Applier>,
+    ) -> Result<Self, OpenError> {
+        let acks = Acks::new(env.node);
+        let log = LogStore::open(env, config, acks.clone()).await?;
+        log.reconcile(applier.applied().at).await?;
+        let machine = RaftMachine::new(applier.clone(), log.clone(), log.purged());
+        let sender = Arc::new(Sender::new(env, applier.clone(), config.snapshot_chunk_bytes));
+        let raft = build(env, config, &log, &machine, &acks, &sender).await?;
+        let past = match log.vote() {
+            None => Past::NoVote,
+            Some(_) if raft.voter_ids().eq([env.node.0]) => Past::SoleVoter,
+            Some(_) => Past::Voter,
+        };
+        let gate = VoteGate::new(env, config, past);
+        Ok(Self(Arc::new(Parts {
+            env: env.clone(),
+            config: config.clone(),
+            raft: RwLock::new(raft),
+            log,
+            acks,
+            receiver: Receiver::new(applier.clone()),
+            applier,
+            machine,
+            sender,
+            gate,
+            leader: watch::Sender::new(None),
+        })))
+    }
+
+    /// Serves the peers and takes part from now on. `local` answers what is not consensus's.
+    pub(crate) fn serve(&self, local: Arc<dyn Local>) {
+        let env = &self.0.env;
+        env.transport.serve(Arc::new(server::Server::new(self.clone(), local)));
+        self.raft().run();
+        env.spawn("leader watch", follow(self.clone()));
+        env.spawn("vote gate", open_gate(self.clone()));
+    }
+
+    fn raft(&self) -> Raft {
+        self.0.raft.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Proposes an entry. `done` is called when its fate is known, also when that is unknown.
+    pub(crate) async fn propose(
+        &self,
+        body: Bytes,
+        growth: Growth,
+        done: impl FnOnce(Proposed) + Send + 'static,
+    ) {
+        let responder = SlotResponder::new({
+            let done = OnDrop::new(done);
+            move |result: openraft::raft::ClientWriteResult<TypeConfig>| {
+                done.call(match result {
+                    Ok(written) => {
+                        let reply = written.data.0.and_then(|reply| reply.downcast().ok());
+                        Proposed::Applied(reply.map_or(EntryReply::Nothing, |reply| *reply))
+                    }
+                    Err(ClientWriteError::ForwardToLeader(to)) => {
+                        Proposed::NotLeader(to.leader_id.map(NodeId))
+                    }
+                    Err(_) => Proposed::Unknown,
+                });
+            }
+        });
+        let mut command = Cmd::new(body, Some(Slot::new()));
+        command.growth = growth;
+        // When the core has stopped, the responder is dropped, which calls `done`.
+        let _ = self.raft().client_write_ff(command, Some(responder)).await;
+    }
+
+    /// How far the log was committed when this was asked, if this node still leads.
+    pub(crate) async fn read_index(&self, proof: Proof, wait: Duration) -> Option<LogPos> {
+        let age = match proof {
+            Proof::Round => Duration::ZERO,
+            Proof::Lease => self.0.config.lease_read_max_age,
+        };
+        let option = LinearizerOption::new(Some(age), true).with_wait_timeout(wait);
+        let linearizer = self.raft().get_read_linearizer(option).await.ok()?;
+        Some(position(linearizer.read_log_id().log_id()))
+    }
+
+    /// Who leads, as far as this node knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        *self.0.leader.borrow()
+    }
+
+    /// Who leads, as it changes.
+    pub(crate) fn watch_leader(&self) -> watch::Receiver<Option<NodeId>> {
+        self.0.leader.subscribe()
+    }
+
+    /// The term that this node leads, if it leads.
+    pub(crate) fn leads(&self) -> Option<u64> {
+        let raft = self.raft();
+        let metrics = raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let led = metrics.state == ServerState::Leader && metrics.vote.committed;
+        led.then_some(metrics.vote.leader_id.term)
+    }
+
+    /// The voters besides this node.
+    pub(crate) fn other_voters(&self) -> Vec<NodeId> {
+        let raft = self.raft();
+        let me = self.0.env.node;
+        raft.voter_ids().map(NodeId).filter(|id| *id != me).collect()
+    }
+
+    /// Another node's wall clock, in milliseconds.
+    pub(crate) async fn ping(&self, peer: NodeId, deadline: Duration) -> Option<u64> {
+        let call =
+            self.0.env.transport.call(peer, Class::Control, Request::Ping.encode(), deadline);
+        match Reply::decode(&call.await.ok()?) {
+            Ok(Reply::Pong { wall_millis }) => Some(wall_millis),
+            _ => None,
+        }
+    }
+
+    /// The last entry that this node has applied.
+    fn applied(&self) -> Option<LogPos> {
+        self.0.applier.applied().at
+    }
+
+    /// Whether the log's disk is full but for its reserve.
+    pub(crate) fn disk_full(&self) -> bool {
+        self.0.log.health().full
+    }
+
+    /// How the log's disk is doing.
+    pub(crate) fn disk(&self) -> DiskHealth {
+        self.0.log.health()
+    }
+
+    /// Per member, the last entry that it is known to hold durably, by proofs of this term.
+    pub(crate) fn matched(&self) -> BTreeMap<NodeId, LogPos> {
+        self.0.acks.matched()
+    }
+
+    /// What consensus knows now.
+    pub(crate) fn view(&self) -> View {
+        let raft = self.raft();
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let failure = metrics.running_state.as_ref().err().map(ToString::to_string);
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let mut view = View {
+            role: match metrics.state {
+                _ if failure.is_some() => Role::Stopped,
+                ServerState::Leader => Role::Leader,
+                ServerState::Candidate => Role::Candidate,
+                ServerState::Follower => Role::Follower,
+                ServerState::Learner if voters.is_empty() => Role::Uninitialized,
+                ServerState::Learner => Role::Learner,
+                ServerState::Shutdown => Role::Stopped,
+            },
+            leader: metrics.current_leader.map(NodeId),
+            term: metrics.current_term,
+            last_log: metrics.last_log_index,
+            committed: metrics
+                .cluster_committed
+                .max(metrics.local_committed)
+                .as_ref()
+                .map(position),
+            snapshot: metrics.snapshot.as_ref().map(position),
+            purged: metrics.purged.as_ref().map(position),
+            voters: BTreeMap::new(),
+            learners: BTreeMap::new(),
+            failure,
+        };
+        for (id, node) in membership.nodes() {
+            let member = Member { id: NodeId(*id), address: node.address.clone() };
+            let list = if voters.contains(id) { &mut view.voters } else { &mut view.learners };
+            list.insert(member.id, member);
+        }
+        view
+    }
+
+    /// Makes this node's empty log the first of a cluster of these members.
+    pub(crate) async fn initialize(&self, members: &[Member]) -> Result<(), AdminError> {
+        let raft = self.raft();
+        match raft.is_initialized().await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(_) => return Err(AdminError::Stopping(self.0.env.node)),
+        }
+        let nodes: BTreeMap<u64, PeerAddr> =
+            members.iter().map(|m| (m.id.0, PeerAddr { address: m.address.clone() })).collect();
+        match raft.initialize(nodes).await {
+            Ok(()) => Ok(()),
+            Err(RaftError::APIError(error)) => Err(AdminError::Refused(error.to_string())),
+            Err(RaftError::Fatal(_)) => Err(AdminError::Stopping(self.0.env.node)),
+        }
+    }
+
+    /// Changes the members.
+    pub(crate) async fn change(&self, change: Change, timeout: Duration) -> Result<(), AdminError> {
+        let me = self.0.env.node;
+        let (members, retain) = match change {
+            Change::AddLearner(member) => {
+                let node = PeerAddr { address: member.address };
+                (ChangeMembers::AddNodes(BTreeMap::from([(member.id.0, node)])), true)
+            }
+            Change::Promote(id) => (ChangeMembers::AddVoterIds(BTreeSet::from([id.0])), true),
+            Change::RemoveVoter(id) => (ChangeMembers::RemoveVoters(BTreeSet::from([id.0])), false),
+            Change::RemoveLearner(id) => {
+                (ChangeMembers::RemoveNodes(BTreeSet::from([id.0])), false)
+            }
+        };
+        let raft = self.raft();
+        let changed = self.0.env.timeout(timeout, raft.change_membership(members, retain)).await;
+        match changed {
+            Err(_) => Err(AdminError::TimedOut(timeout)),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::Fatal(_))) => Err(AdminError::Stopping(me)),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to)))) => {
+                Err(AdminError::NotLeader { this: me, leader: to.leader_id.map(NodeId) })
+            }
+            Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
+                Err(AdminError::TimedOut(timeout))
+            }
+            Ok(Err(RaftError::APIError(error))) => Err(AdminError::Refused(error.to_string())),
+        }
+    }
+
+    /// Asks a voter to take over. Whether it did shows in the leader.
+    pub(crate) async fn hand_over(&self, to: NodeId) -> Result<(), AdminError> {
+        let stopping = |_| AdminError::Stopping(self.0.env.node);
+        self.raft().trigger().transfer_leader(to.0).await.map_err(stopping)
+    }
+
+    /// Starts the core again in this process. A leader whose transfer failed refuses everything
+    /// until it has a new term, and the core has no other way out.
+    pub(crate) async fn reopen(&self) -> Result<(), OpenError> {
+        common::sometimes!("core-reopened");
+        let parts = &self.0;
+        let _ = self.raft().shutdown().await;
+        let raft = build(
+            &parts.env,
+            &parts.config,
+            &parts.log,
+            &parts.machine,
+            &parts.acks,
+            &parts.sender,
+        )
+        .await?;
+        raft.runtime_config().elect(true);
+        *parts.raft.write().unwrap_or_else(PoisonError::into_inner) = raft.clone();
+        raft.run();
+        Ok(())
+    }
+
+    /// Checkpoints the state, and lets the log go but for `keep` entries before it.
+    pub(crate) async fn checkpoint(
+        &self,
+        keep: u64,
+        timeout: Duration,
+    ) -> Result<LogPos, AdminError> {
+        let raft = self.raft();
+        let stopping = |_| AdminError::Stopping(self.0.env.node);
+        let Some(goal) = position_opt(raft.metrics().borrow_watched().last_applied.as_ref()) else {
+            return Err(AdminError::Refused("nothing is applied yet".into()));
+        };
+        raft.trigger().snapshot().await.map_err(stopping)?;
+        let reached = self.0.env.timeout(timeout, async {
+            let mut metrics = raft.metrics();
+            loop {
+                let at = position_opt(metrics.borrow_watched().snapshot.as_ref());
+                if at.is_some_and(|at| at.index >= goal.index) {
+                    return at;
+                }
+                if metrics.changed().await.is_err() {
+                    return None;
+                }
+            }
+        });
+        let at = match reached.await {
+            Ok(Some(at)) => at,
+            Ok(None) => return Err(AdminError::Stopping(self.0.env.node)),
+            Err(_) => return Err(AdminError::TimedOut(timeout)),
+        };
+        let mut upto = at.index.saturating_sub(keep);
+        if let Some(hold) = self.0.sender.hold() {
+            upto = upto.min(hold.saturating_sub(1));
+        }
+        if upto > 0 {
+            raft.trigger().purge_log(upto).await.map_err(stopping)?;
+        }
+        Ok(at)
+    }
+
+    /// Ends this node's part and closes its log.
+    pub(crate) async fn shutdown(&self) {
+        let _ = self.raft().shutdown().await;
+        let _ = self.0.log.close().await;
+    }
+}
+
+/// A change of the members.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    AddLearner(Member),
+    Promote(NodeId),
+    RemoveVoter(NodeId),
+    RemoveLearner(NodeId),
+}
+
+fn position_opt(id: Option<&type_config::LogId>) -> Option<LogPos> {
+    id.map(position)
+}
+
+async fn build(
+    env: &Env,
+    config: &Config,
+    log: &LogStore,
+    machine: &RaftMachine,
+    acks: &Acks,
+    sender: &Arc<Sender>,
+) -> Result<Raft, OpenError> {
+    let fatal = |error: &dyn fmt::Display| OpenError::Consensus(error.to_string());
+    let millis = |d: Duration| d.as_millis() as u64;
+    let lease = millis(config.election_timeout_max);
+    let settings = openraft::Config {
+        cluster_name: config.cluster_name.clone(),
+        heartbeat_interval: millis(config.heartbeat_interval),
+        election_timeout_min: millis(config.election_timeout_min),
+        election_timeout_max: lease,
+        // Off until the start-up vote gate opens.
+        enable_elect: false,
+        enable_pre_vote: Some(true),
+        // A restored leader could write other content at a position its followers already hold.
+        enable_leader_restore: Some(common::mutate!("leader_restore_enabled", false, true)),
+        allow_log_reversion: Some(false),
+        quorum_loss_probe_interval: Some(lease + lease + lease / 2),
+        snapshot_policy: openraft::SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        max_payload_entries: 4_096,
+        api_batch_linger_ms: 0,
+        install_snapshot_timeout: 24 * 3_600 * 1_000,
+        ..openraft::Config::default()
+    };
+    let settings = Arc::new(settings.validate().map_err(|error| fatal(&error))?);
+    let network = Network::new(env, config, acks.clone(), sender.clone());
+    Raft::build(env.node.0, settings, network, log.clone(), machine.clone())
+        .await
+        .map_err(|error| fatal(&error))
+}
+
+/// Keeps the known leader and the members' addresses up to date, over restarts of the core.
+async fn follow(consensus: Consensus) {
+    let mut known: BTreeMap<u64, String> = BTreeMap::new();
+    let me = consensus.0.env.node;
+    loop {
+        let raft = consensus.raft();
+        let mut metrics = raft.server_metrics();
+        loop {
+            match consensus.leads() {
+                Some(term) => consensus.0.acks.lead(term),
+                None => consensus.0.acks.follow(),
+            }
+            let (leader, members) = {
+                let now = metrics.borrow_watched();
+                (now.current_leader.map(NodeId), now.membership_config.clone())
+            };
+            for (id, node) in members.membership().nodes().filter(|(id, _)| **id != me.0) {
+                if known.get(id) != Some(&node.address) {
+                    consensus.0.env.transport.learn(NodeId(*id), &node.address);
+                    known.insert(*id, node.address.clone());
+                }
+            }
+            consensus.0.leader.send_if_modified(|known| {
+                let changed = *known != leader;
+                *known = leader;
+                changed
+            });
+            if metrics.changed().await.is_err() {
+                break;
+            }
+        }
+        consensus.0.leader.send_replace(None);
+        consensus.0.env.sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Lets this node ask for votes, once no earlier lease can be in force any more.
+async fn open_gate(consensus: Consensus) {
+    consensus.0.gate.wait(&consensus.0.env).await;
+    consensus.raft().runtime_config().elect(true);
+}
+
+/// A callback that is called exactly once: with a result, or as unknown when it is dropped.
+struct OnDrop<F: FnOnce(Proposed)>(Option<F>);
+
+impl<F: FnOnce(Proposed)> OnDrop<F> {
+    fn new(call: F) -> Self {
+        Self(Some(call))
+    }
+
+    fn call(mut self, proposed: Proposed) {
+        if let Some(call) = self.0.take() {
+            call(proposed);
+        }
+    }
+}
+
+impl<F: FnOnce(Proposed)> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        if let Some(call) = self.0.take() {
+            call(Proposed::Unknown);
+        }
+    }
+}

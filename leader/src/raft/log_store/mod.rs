@@ -48,6 +48,7 @@ use crate::message::Vote;
 use cache::Cache;
 use index::Index;
 pub(crate) use reader::LogReader;
+#[cfg(test)]
 pub(crate) use reconcile::Reconciled;
 use record::Record;
 pub(crate) use record::{EntryRecord, MalformedRecord};

@@ -1,0 +1,377 @@
+//! The replica: what committed entries do to this member's state.
+//!
+//! Everything that an entry changes goes into the engine in one batch: the machine's data, the
+//! sessions and their replies, the replicated clock, and the position in the log. So the engine is
+//! always at one position, and whatever a crash takes away is applied again from the log.
+//!
+//! ```text
+//! keyspace "leader.meta":  "applied" -> position, clock, members and where they were set, cluster
+//! ```
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::clock::Hlc;
+use common::codec::{self, Format};
+use common::ids::{ClientId, ClusterId, LogPos};
+use common::sometimes;
+use common::storage::engine::{Engine, EngineError, Engines, Generation, Keyspace, Read};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::entry::{Ask, CommandReply, Commands, Entry, EntryReply};
+use crate::session::{Judged, Sessions};
+use crate::state_machine::{Draft, Stamp, StateMachine};
+
+/// Where the replica's own rows are.
+pub(crate) const META: Keyspace = Keyspace("leader.meta");
+const APPLIED: &[u8] = b"applied";
+const FORMAT: Format = Format { magic: *b"TLap", version: 1 };
+
+/// Keyspaces of this prefix are the replica's own: a machine must not write to them.
+pub(crate) const OWN_PREFIX: &str = "leader.";
+
+/// The position of a state, and what belongs to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Applied {
+    /// The last entry it contains.
+    pub(crate) at: Option<LogPos>,
+    /// The replicated clock.
+    pub(crate) clock: Hlc,
+    /// The members, encoded, and the entry that set them.
+    pub(crate) members: Option<(LogPos, Bytes)>,
+    /// The cluster's id, once its first leader has drawn it.
+    pub(crate) cluster: Option<ClusterId>,
+}
+
+/// A committed entry.
+#[derive(Clone, Debug)]
+pub(crate) struct Committed {
+    /// Where it stands.
+    pub(crate) at: LogPos,
+    /// What it says.
+    pub(crate) what: What,
+}
+
+/// What a committed entry says.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    /// Nothing: a new leader's first entry.
+    Blank,
+    /// An encoded [`Entry`].
+    Body(Bytes),
+    /// The members from here on, encoded.
+    Members(Bytes),
+}
+
+/// What consensus needs of a replica, whatever machine it holds.
+#[async_trait]
+pub(crate) trait Applier: Send + Sync + fmt::Debug {
+    /// The position of the state.
+    fn applied(&self) -> Applied;
+    /// Applies entries in order, in one batch, and returns what came of each.
+    fn apply(&self, entries: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError>;
+    /// Makes all applied so far durable, and returns the position that is.
+    async fn checkpoint(&self) -> Result<Applied, EngineError>;
+    /// The state as it is now, for a snapshot: pinned, with its keyspaces and position.
+    fn pin(&self) -> Result<Pinned, EngineError>;
+    /// Makes an empty engine for a snapshot that is being received.
+    async fn receive(&self) -> Result<(Generation, Arc<dyn Engine>), EngineError>;
+    /// Replaces the state by a received one.
+    async fn install(&self, received: Generation, at: Applied) -> Result<(), EngineError>;
+}
+
+/// A state that stays as it is while it is read.
+#[derive(Clone)]
+pub(crate) struct Pinned {
+    /// Its data.
+    pub(crate) state: Arc<dyn Read>,
+    /// The names of its keyspaces.
+    pub(crate) keyspaces: Vec<String>,
+    /// Its position.
+    pub(crate) at: Applied,
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinned").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+/// The state of a machine on this member.
+pub(crate) struct Replica<M> {
+    machine: M,
+    engines: Arc<dyn Engines>,
+    inner: Mutex<Inner>,
+    /// The position, for those who wait for it.
+    progress: watch::Sender<Option<LogPos>>,
+}
+
+struct Inner {
+    engine: Arc<dyn Engine>,
+    generation: Generation,
+    applied: Applied,
+    sessions: Sessions,
+    /// The last cut that a reader took, until something is applied.
+    cut: Option<Arc<dyn Read>>,
+}
+
+impl<M> fmt::Debug for Replica<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica").field("applied", &*self.progress.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl<M: StateMachine> Replica<M> {
+    /// Opens the replica in the current engine, or in a new one.
+    pub(crate) async fn open(machine: M, engines: Arc<dyn Engines>) -> Result<Self, EngineError> {
+        let (generation, engine) = if let Some(current) = engines.current().await? {
+            current
+        } else {
+            let generation = Generation(1);
+            let engine = engines.create(generation).await?;
+            engines.switch(generation).await?;
+            (generation, engine)
+        };
+        let inner = Inner::load(generation, engine)?;
+        let progress = watch::Sender::new(inner.applied.at);
+        Ok(Self { machine, engines, inner: Mutex::new(inner), progress })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The machine.
+    pub(crate) const fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The position, as it changes.
+    pub(crate) fn progress(&self) -> watch::Receiver<Option<LogPos>> {
+        self.progress.subscribe()
+    }
+
+    /// A consistent cut of the state as it is now, and its position.
+    pub(crate) fn cut(&self) -> Result<(Arc<dyn Read>, Applied), EngineError> {
+        let mut inner = self.inner();
+        let state = match &inner.cut {
+            Some(cut) => cut.clone(),
+            None => inner.engine.snapshot()?,
+        };
+        inner.cut = Some(state.clone());
+        Ok((state, inner.applied.clone()))
+    }
+
+    /// What deadlines up to `upto` ask for now, encoded.
+    pub(crate) fn due(&self, upto: Hlc, limit: usize) -> Result<Vec<Bytes>, EngineError> {
+        let inner = self.inner();
+        let commands = self.machine.due(inner.engine.as_ref(), upto, limit)?;
+        Ok(commands.iter().map(|c| Bytes::from(codec::encode_body(c))).collect())
+    }
+
+    /// How many client sessions there are, and about how many bytes the state takes.
+    pub(crate) fn size(&self) -> (usize, u64) {
+        let inner = self.inner();
+        (inner.sessions.len(), inner.engine.size())
+    }
+
+    fn command(
+        &self,
+        draft: &mut Draft<'_>,
+        bytes: &Bytes,
+        stamp: Stamp,
+    ) -> Result<Bytes, EngineError> {
+        if bytes.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let command: M::Command = codec::decode_body(bytes).map_err(|error| {
+            EngineError::Corrupt(format!(
+                "the command at index {} cannot be read by this build: {error}; members must run \
+                 compatible versions of the machine",
+                stamp.index
+            ))
+        })?;
+        let reply = self.machine.apply(draft, &command, stamp)?;
+        Ok(codec::encode_body(&reply).into())
+    }
+
+    fn commands(
+        &self,
+        draft: &mut Draft<'_>,
+        sessions: &mut Sessions,
+        commands: &Commands,
+        (at, clock): (LogPos, Hlc),
+    ) -> Result<EntryReply, EngineError> {
+        let (mut answers, fresh) = match sessions.judge(commands) {
+            Judged::UnknownClient => return Ok(EntryReply::UnknownClient),
+            Judged::Known { repeated, fresh } => (repeated, fresh),
+        };
+        let mut replies = Vec::new();
+        if let Some(fresh) = fresh {
+            for (sub, command) in commands.list.iter().enumerate().skip(fresh) {
+                let stamp = Stamp { clock, index: at.index, sub: sub as u16 };
+                let reply = self.command(draft, command, stamp)?;
+                answers.push(CommandReply::Done { at, sub: sub as u16, reply: reply.clone() });
+                replies.push(reply);
+            }
+        } else if answers.len() < commands.list.len() {
+            sometimes!("session-gap");
+        }
+        answers.resize(commands.list.len(), CommandReply::Gap);
+        sessions.applied(draft, commands, fresh.unwrap_or(0), (at, replies), clock);
+        Ok(EntryReply::Commands(answers))
+    }
+
+    fn body(
+        &self,
+        draft: &mut Draft<'_>,
+        sessions: &mut Sessions,
+        entry: &Entry,
+        (at, clock): (LogPos, Hlc),
+    ) -> Result<EntryReply, EngineError> {
+        match &entry.ask {
+            Ask::Found(_) => Ok(EntryReply::Nothing),
+            Ask::Open => {
+                let client = ClientId(at.index);
+                sessions.open(draft, client, clock);
+                Ok(EntryReply::Opened(client))
+            }
+            Ask::Commands(commands) => self.commands(draft, sessions, commands, (at, clock)),
+            Ask::Due(commands) => {
+                for (sub, command) in commands.iter().enumerate() {
+                    let stamp = Stamp { clock, index: at.index, sub: sub as u16 };
+                    self.command(draft, command, stamp)?;
+                }
+                Ok(EntryReply::Nothing)
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn load(generation: Generation, engine: Arc<dyn Engine>) -> Result<Self, EngineError> {
+        let applied = read_applied(engine.as_ref())?;
+        let sessions = Sessions::load(engine.as_ref())?;
+        Ok(Self { engine, generation, applied, sessions, cut: None })
+    }
+}
+
+/// The position that a state says it is at.
+pub(crate) fn read_applied(state: &dyn Read) -> Result<Applied, EngineError> {
+    match state.get(META, APPLIED)? {
+        None => Ok(Applied::default()),
+        Some(bytes) => codec::decode(FORMAT, &bytes, 1 << 20)
+            .map_err(|error| EngineError::Corrupt(format!("the applied position: {error}"))),
+    }
+}
+
+/// Refuses a machine's change to the replica's own rows.
+fn guard(own: &BTreeSet<Keyspace>, draft: &Draft<'_>) -> Result<(), EngineError> {
+    for keyspace in draft.keyspaces() {
+        if keyspace.0.starts_with(OWN_PREFIX) && !own.contains(&keyspace) {
+            return Err(EngineError::Refused(format!(
+                "the machine wrote to the keyspace {}, but names that begin with {OWN_PREFIX} are \
+                 the replica's own",
+                keyspace.0
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl<M: StateMachine> Applier for Replica<M> {
+    fn applied(&self) -> Applied {
+        self.inner().applied.clone()
+    }
+
+    fn apply(&self, entries: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError> {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        let engine = inner.engine.clone();
+        let mut draft = Draft::new(engine.as_ref());
+        let mut applied = inner.applied.clone();
+        let mut replies = Vec::with_capacity(entries.len());
+        for Committed { at, what } in entries {
+            // The clock moves with every entry, so that a position has one time everywhere.
+            let reply = match what {
+                What::Blank => EntryReply::Nothing,
+                What::Members(members) => {
+                    applied.members = Some((at, members));
+                    EntryReply::Nothing
+                }
+                What::Body(body) => {
+                    let entry = Entry::decode(&body).map_err(|error| {
+                        EngineError::Corrupt(format!("the log entry {at:?}: {error}"))
+                    })?;
+                    applied.clock = applied.clock.next().max(entry.stamp);
+                    if let (Ask::Found(cluster), None) = (&entry.ask, applied.cluster) {
+                        applied.cluster = Some(*cluster);
+                    }
+                    let when = (at, applied.clock);
+                    self.body(&mut draft, &mut inner.sessions, &entry, when)?
+                }
+            };
+            applied.at = Some(at);
+            replies.push(reply);
+        }
+        guard(&BTreeSet::from([crate::session::CLIENTS]), &draft)?;
+        draft.put(META, APPLIED, codec::encode(FORMAT, &applied));
+        inner.cut = None;
+        engine.write(draft.into_batch())?;
+        inner.applied = applied;
+        self.progress.send_replace(inner.applied.at);
+        Ok(replies)
+    }
+
+    async fn checkpoint(&self) -> Result<Applied, EngineError> {
+        let (engine, applied) = {
+            let inner = self.inner();
+            (inner.engine.clone(), inner.applied.clone())
+        };
+        engine.checkpoint().await?;
+        Ok(applied)
+    }
+
+    fn pin(&self) -> Result<Pinned, EngineError> {
+        // Under one lock, so that the names are those of this very state.
+        let inner = self.inner();
+        let (state, keyspaces) = (inner.engine.snapshot()?, inner.engine.keyspaces()?);
+        Ok(Pinned { state, keyspaces, at: inner.applied.clone() })
+    }
+
+    async fn receive(&self) -> Result<(Generation, Arc<dyn Engine>), EngineError> {
+        let generation = Generation(self.inner().generation.0 + 1);
+        Ok((generation, self.engines.create(generation).await?))
+    }
+
+    async fn install(&self, received: Generation, at: Applied) -> Result<(), EngineError> {
+        self.engines.switch(received).await?;
+        let current = self.engines.current().await?;
+        let Some((generation, engine)) = current.filter(|(g, _)| *g == received) else {
+            return Err(EngineError::Io("the received engine is not the current one".into()));
+        };
+        let new = Inner::load(generation, engine)?;
+        if new.applied != at {
+            return Err(EngineError::Corrupt(format!(
+                "the received snapshot says it is at {:?}, its content at {:?}",
+                at.at, new.applied.at
+            )));
+        }
+        let mut inner = self.inner();
+        *inner = new;
+        self.progress.send_replace(inner.applied.at);
+        Ok(())
+    }
+}
+
+impl Applied {
+    /// The index of the last entry it contains, 0 before the first.
+    pub(crate) fn index(&self) -> u64 {
+        self.at.map_or(0, |at| at.index)
+    }
+}

@@ -1,0 +1,134 @@
+//! What a log entry says: encoded once, on the leader, and applied everywhere from the same bytes.
+//!
+//! ```text
+//! frame "TLen" version 1: stamp, then one of
+//!   open       a new client session; its id is the entry's index
+//!   commands   of one session: client, first sequence number, done up to, commands
+//!   due        commands that deadlines asked for; they have no session
+//!   found      the cluster's id, drawn by its first leader
+//! ```
+//!
+//! All commands of an entry belong to one session and are numbered without gaps, so one pair of
+//! numbers tells for each of them whether it was applied before.
+
+use bytes::Bytes;
+use common::clock::Hlc;
+use common::codec::{self, CodecError, Format};
+use common::ids::{ClientId, ClusterId, LogPos};
+use serde::{Deserialize, Serialize};
+
+const FORMAT: Format = Format { magic: *b"TLen", version: 1 };
+
+/// The largest entry in bytes that is ever decoded.
+pub(crate) const MAX_ENTRY: usize = 32 << 20;
+
+/// A log entry's content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// The leader's clock when it was proposed.
+    pub(crate) stamp: Hlc,
+    /// What is asked.
+    pub(crate) ask: Ask,
+}
+
+/// What an entry asks for. The order of the variants is the format: new ones go to the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// A new client session.
+    Open,
+    /// Commands of a session.
+    Commands(Commands),
+    /// Commands that deadlines asked for.
+    Due(Vec<Bytes>),
+    /// The cluster's id, drawn by its first leader. Later ones change nothing.
+    Found(ClusterId),
+}
+
+/// Commands of one session, numbered from `first` without gaps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Commands {
+    /// The session.
+    pub(crate) client: ClientId,
+    /// The sequence number of the first command, from 1.
+    pub(crate) first: u64,
+    /// All up to here are answered: their replies may be forgotten.
+    pub(crate) done_upto: u64,
+    /// The commands. One without bytes was withdrawn before it was ever sent: it only takes its
+    /// number.
+    pub(crate) list: Vec<Bytes>,
+}
+
+/// What came of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum EntryReply {
+    /// Nothing that anybody waits for.
+    Nothing,
+    /// The session is open.
+    Opened(ClientId),
+    /// What came of each command.
+    Commands(Vec<CommandReply>),
+    /// The session is not known: it expired, or never was. Nothing was applied.
+    UnknownClient,
+}
+
+/// What came of one command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CommandReply {
+    /// It is applied, now or by an earlier entry, and this is its reply.
+    Done {
+        /// The entry that applied it.
+        at: LogPos,
+        /// Its number within that entry.
+        sub: u16,
+        /// The machine's encoded reply.
+        reply: Bytes,
+    },
+    /// It was applied by an earlier entry, and its reply is forgotten.
+    Forgotten,
+    /// A command before it is missing: it was not applied.
+    Gap,
+}
+
+impl Entry {
+    pub(crate) fn encode(&self) -> Bytes {
+        codec::encode(FORMAT, self)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode(FORMAT, bytes, MAX_ENTRY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_of_version_1_stays() {
+        let entry = Entry {
+            stamp: Hlc::new(1_000, 3),
+            ask: Ask::Commands(Commands {
+                client: ClientId(7),
+                first: 5,
+                done_upto: 4,
+                list: vec![Bytes::from_static(b"ab"), Bytes::new()],
+            }),
+        };
+        let bytes = entry.encode();
+        let hex = bytes.iter().fold(String::new(), |hex, b| hex + &format!("{b:02x}"));
+        assert_eq!(&hex[..20], "544c656e01000f000000", "magic, version, length");
+        assert_eq!(&hex[28..], "fc0300e803010705040202616200", "body");
+        assert_eq!(Entry::decode(&bytes), Ok(entry));
+    }
+
+    #[test]
+    fn damaged_entries_are_refused() {
+        let bytes = Entry { stamp: Hlc::ZERO, ask: Ask::Open }.encode();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= 0x40;
+            assert!(Entry::decode(&damaged).is_err(), "byte {at}");
+            assert!(Entry::decode(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What members ask of each other around the log: forwarded writes, and read indexes.
+//!
+//! Every node answers both ways: it asks the leader for its own callers, and, while it leads, it
+//! answers the others. When this node leads, the same path is taken without the network.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::clock::Hlc;
+use common::codec::{self, Format};
+use common::env::Env;
+use common::ids::NodeId;
+use common::sometimes;
+use common::transport::{CallError, Class};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{oneshot, watch};
+
+use crate::apply::Applier;
+use crate::entry::{Ask, MAX_ENTRY};
+use crate::message::{Proof, ReadIndexed, Reply, Request};
+use crate::propose::Proposer;
+use crate::raft::{Consensus, Local};
+use crate::read::{AskLeader, ReadIndex};
+use crate::write::{Attempt, Forward, Route};
+
+const FORWARD: Format = Format { magic: *b"TLfw", version: 1 };
+const FORWARDED: Format = Format { magic: *b"TLfd", version: 1 };
+
+/// How long a read waits for what deadlines ask for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What deadlines ask for, from a replica whose machine is not named here.
+pub(crate) trait Due: Send + Sync + fmt::Debug {
+    /// At most `limit` encoded commands that deadlines up to `upto` ask for.
+    fn due(&self, upto: Hlc, limit: usize) -> Vec<Bytes>;
+}
+
+/// The leader's side, and the way to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    env: Env,
+    consensus: Consensus,
+    proposer: Proposer,
+    applier: Arc<dyn Applier>,
+    due: Arc<dyn Due>,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        env: &Env,
+        consensus: Consensus,
+        proposer: Proposer,
+        applier: Arc<dyn Applier>,
+        due: Arc<dyn Due>,
+    ) -> Self {
+        Self { env: env.clone(), consensus, proposer, applier, due }
+    }
+
+    /// The most commands that one sweep proposes.
+    pub(crate) const SWEPT_AT_ONCE: usize = 16;
+
+    /// Proposes what is due by this leader's clock, if anything is, and says whether there was.
+    pub(crate) async fn sweep(&self) -> bool {
+        let Some(now) = self.proposer.now() else { return false };
+        let commands = self.due.due(now, Self::SWEPT_AT_ONCE);
+        if commands.is_empty() {
+            return false;
+        }
+        sometimes!("swept");
+        let proposed = self.proposer.submit(Ask::Due(commands), true);
+        let _ = self.env.timeout(SWEEP, proposed).await;
+        true
+    }
+
+    async fn own_read_index(self, proof: Proof, deadline: Duration) -> Option<ReadIndex> {
+        self.consensus.leads()?;
+        // What is due by this leader's clock is gone before a read can see it, so that no later
+        // leader's clock can bring it back.
+        if self.proposer.now().is_some_and(|now| now > self.applier.applied().clock) {
+            self.sweep().await;
+        }
+        let at = self.consensus.read_index(proof, deadline).await?;
+        let clock = self.proposer.now().unwrap_or_else(|| self.applier.applied().clock);
+        Some(ReadIndex { at: Some(at), clock })
+    }
+
+    fn own_forward(&self, what: Forward) -> oneshot::Receiver<Attempt> {
+        match what {
+            Forward::Open => self.proposer.submit(Ask::Open, true),
+            Forward::Commands { commands, shrinks } => {
+                self.proposer.submit(Ask::Commands(commands), shrinks)
+            }
+        }
+    }
+}
+
+impl Route for Peer {
+    fn leader(&self) -> watch::Receiver<Option<NodeId>> {
+        self.consensus.watch_leader()
+    }
+
+    fn send(&self, to: NodeId, what: Forward, deadline: Duration) -> BoxFuture<'static, Attempt> {
+        let env = self.env.clone();
+        if to == env.node {
+            let answer = self.own_forward(what);
+            return async move {
+                match env.timeout(deadline, answer).await {
+                    Ok(Ok(attempt)) => attempt,
+                    Ok(Err(_)) | Err(_) => Attempt::Unknown,
+                }
+            }
+            .boxed();
+        }
+        sometimes!("write-forwarded");
+        let request = Request::Forward { body: codec::encode(FORWARD, &what) };
+        let call = env.transport.call(to, Class::Data, request.encode(), deadline);
+        async move {
+            match call.await {
+                Ok(bytes) => match Reply::decode(&bytes) {
+                    Ok(Reply::Forwarded { body }) => {
+                        codec::decode(FORWARDED, &body, MAX_ENTRY).unwrap_or(Attempt::Unknown)
+                    }
+                    _ => Attempt::Unknown,
+                },
+                Err(error) if error.never_sent() => Attempt::NotLeader(None),
+                // A peer that refuses a message has not acted on it.
+                Err(CallError::Refused(..)) => Attempt::NotLeader(None),
+                Err(_) => Attempt::Unknown,
+            }
+        }
+        .boxed()
+    }
+}
+
+impl AskLeader for Peer {
+    fn leader(&self) -> watch::Receiver<Option<NodeId>> {
+        self.consensus.watch_leader()
+    }
+
+    fn read_index(
+        &self,
+        of: NodeId,
+        proof: Proof,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Option<ReadIndex>> {
+        let env = self.env.clone();
+        if of == env.node {
+            let own = self.clone().own_read_index(proof, deadline);
+            return async move { env.timeout(deadline, own).await.ok().flatten() }.boxed();
+        }
+        let request = Request::ReadIndex { by: proof };
+        let call = env.transport.call(of, Class::Control, request.encode(), deadline);
+        async move {
+            match Reply::decode(&call.await.ok()?) {
+                Ok(Reply::ReadIndexed(ReadIndexed::At { index, clock })) => {
+                    Some(ReadIndex { at: Some(index), clock })
+                }
+                _ => None,
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Local for Peer {
+    fn forward(&self, _: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+        let encode = |attempt: &Attempt| codec::encode(FORWARDED, attempt);
+        match codec::decode::<Forward>(FORWARD, &body, MAX_ENTRY) {
+            Err(error) => {
+                tracing::warn!(%error, "a forwarded write cannot be read");
+                let refused = encode(&Attempt::NotLeader(None));
+                async move { refused }.boxed()
+            }
+            Ok(what) => {
+                let answer = self.own_forward(what);
+                async move { encode(&answer.await.unwrap_or(Attempt::Unknown)) }.boxed()
+            }
+        }
+    }
+
+    fn read_index(&self, _: NodeId, by: Proof) -> BoxFuture<'static, ReadIndexed> {
+        let consensus = self.consensus.clone();
+        let own = self.clone().own_read_index(by, SWEEP);
+        async move {
+            match own.await {
+                Some(ReadIndex { at: Some(index), clock }) => ReadIndexed::At { index, clock },
+                _ if consensus.leads().is_none() => {
+                    ReadIndexed::NotLeader { leader: consensus.leader() }
+                }
+                _ => ReadIndexed::Failed("a majority did not confirm the leader in time".into()),
+            }
+        }
+        .boxed()
+    }
+}

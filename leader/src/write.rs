@@ -1,0 +1,517 @@
+//! One write, from the caller to its acknowledgement.
+//!
+//! ```text
+//! Node::write    admits the command and gives it its place in this node's order, at once
+//! writer         numbers what is queued, in batches, under this node's client session
+//! route          the batch goes to the leader: in this process, or forwarded
+//! leader         stamps it and proposes it as one entry; a majority makes it durable
+//! replica        applies what is new of it, on every member; the replies come back here
+//! ```
+//!
+//! A batch without an answer is sent again, to whoever leads then, and everything after it too: the
+//! session applies each command once and in order (see `session.rs`). So the writer is a sliding
+//! window that goes back to its oldest unanswered command after any failure. It begins again only
+//! when no attempt is under way, so that it knows of each command whether some attempt may still
+//! have applied it. That is what an error says: *not applied*, or *unknown*.
+//!
+//! A command that gave up before it was ever sent leaves its number to an empty one.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::env::{Env, Mono};
+use common::ids::{ClientId, LogPos, NodeId};
+use common::{mutate, sometimes};
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::Config;
+use crate::entry::{CommandReply, Commands, EntryReply};
+use crate::error::WriteError;
+
+/// Batches that may be under way at once. More would only make them smaller.
+const FLIGHTS: usize = 16;
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(20);
+/// The first and the longest pause before the window is sent again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+
+/// What is sent to the leader.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Forward {
+    /// Open a session.
+    Open,
+    /// Apply commands of a session.
+    Commands {
+        /// They.
+        commands: Commands,
+        /// Whether they only shrink the state, so that they pass on a full disk.
+        shrinks: bool,
+    },
+}
+
+/// What came of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Attempt {
+    /// The entry is applied.
+    Answered(EntryReply),
+    /// It was not proposed: the node asked does not lead.
+    NotLeader(Option<NodeId>),
+    /// It was not proposed: too much is in flight.
+    Overloaded,
+    /// It was not proposed: the leader's disk is full.
+    DiskFull,
+    /// It may have been proposed, and may still be applied.
+    Unknown,
+}
+
+/// How batches reach the leader.
+pub(crate) trait Route: Send + Sync + fmt::Debug {
+    /// Who leads, as far as this node knows.
+    fn leader(&self) -> watch::Receiver<Option<NodeId>>;
+    /// Sends a batch. It takes its place in the order of sending now. Ends within `deadline`.
+    fn send(&self, to: NodeId, what: Forward, deadline: Duration) -> BoxFuture<'static, Attempt>;
+}
+
+/// An acknowledged command: where it stands, its number there, its encoded reply.
+pub(crate) type Acknowledged = (LogPos, u16, Bytes);
+
+type Waiter = oneshot::Sender<Result<Acknowledged, WriteError>>;
+
+/// A command that waits to be numbered.
+#[derive(Debug)]
+struct Pending {
+    command: Bytes,
+    shrinks: bool,
+    deadline: Mono,
+    timeout: Duration,
+    waiter: Waiter,
+}
+
+/// A numbered command that is not answered yet.
+#[derive(Debug)]
+struct Sent {
+    command: Bytes,
+    shrinks: bool,
+    deadline: Mono,
+    timeout: Duration,
+    /// Who waits, until it is told.
+    waiter: Option<Waiter>,
+    /// Whether an attempt that is over may have proposed it.
+    maybe: bool,
+    /// Attempts under way that contain it.
+    flying: u32,
+    answered: bool,
+}
+
+/// This node's order of commands, and the task that has them applied.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    inbox: mpsc::UnboundedSender<Message>,
+    held: Arc<AtomicUsize>,
+    limit: usize,
+    env: Env,
+}
+
+#[derive(Debug)]
+enum Message {
+    Command(Pending),
+    Close(oneshot::Sender<()>),
+}
+
+impl Writer {
+    /// Starts the writer of a node.
+    pub(crate) fn start(env: &Env, config: &Config, route: Arc<dyn Route>) -> Self {
+        let (inbox, messages) = mpsc::unbounded_channel();
+        let held = Arc::new(AtomicUsize::new(0));
+        let limit = config.max_uncommitted_bytes;
+        let window = Window {
+            env: env.clone(),
+            leader: route.leader(),
+            route,
+            batch: (config.batch_commands, config.batch_bytes),
+            attempt: config.election_timeout_max * 3,
+            held: held.clone(),
+            waiting: VecDeque::new(),
+            sent: VecDeque::new(),
+            first: 1,
+            unsent: 1,
+            session: Session::Closed,
+            flights: FuturesUnordered::new(),
+            settling: false,
+            resume: Mono::default(),
+            pause: PAUSE.0,
+        };
+        env.spawn("writer", window.run(messages));
+        Self { inbox, held, limit, env: env.clone() }
+    }
+
+    /// Gives a command its place, now.
+    pub(crate) fn submit(
+        &self,
+        command: Bytes,
+        shrinks: bool,
+        timeout: Duration,
+    ) -> Result<oneshot::Receiver<Result<Acknowledged, WriteError>>, WriteError> {
+        let size = command.len() + OVERHEAD;
+        if self.held.fetch_add(size, Ordering::Relaxed) + size > self.limit {
+            self.held.fetch_sub(size, Ordering::Relaxed);
+            return Err(WriteError::Overloaded { retry_after: TICK });
+        }
+        let (waiter, answer) = oneshot::channel();
+        let deadline = self.env.now() + timeout;
+        let pending = Pending { command, shrinks, deadline, timeout, waiter };
+        if self.inbox.send(Message::Command(pending)).is_err() {
+            return Err(WriteError::Stopping(self.env.node));
+        }
+        Ok(answer)
+    }
+
+    /// Tells everyone who waits that the node stops, and ends the writer.
+    pub(crate) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.inbox.send(Message::Close(done)).is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+/// What a command in flight costs besides its bytes, roughly.
+const OVERHEAD: usize = 128;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Session {
+    Closed,
+    Opening,
+    Open(ClientId),
+    /// The replicas do not know it any more.
+    Lost,
+}
+
+/// An attempt under way: the first number in it and how many there are, none for an opening.
+type Flight = Option<(u64, usize)>;
+
+struct Window {
+    env: Env,
+    route: Arc<dyn Route>,
+    leader: watch::Receiver<Option<NodeId>>,
+    /// The most commands and bytes of a batch.
+    batch: (usize, usize),
+    /// How long an attempt may take.
+    attempt: Duration,
+    held: Arc<AtomicUsize>,
+    waiting: VecDeque<Pending>,
+    sent: VecDeque<Sent>,
+    /// The number of the first command in the window.
+    first: u64,
+    /// The number of the first command that is not sent, since the window last went back.
+    unsent: u64,
+    session: Session,
+    flights: FuturesUnordered<BoxFuture<'static, (Flight, Attempt)>>,
+    /// Whether nothing is sent until no attempt is under way.
+    settling: bool,
+    /// When sending may go on after that.
+    resume: Mono,
+    pause: Duration,
+}
+
+impl Window {
+    async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) {
+        let mut tick = self.env.now() + TICK;
+        loop {
+            self.launch();
+            let busy = !self.waiting.is_empty() || !self.sent.is_empty();
+            let wake =
+                if self.settling && self.flights.is_empty() { tick.min(self.resume) } else { tick };
+            let sleep = self.env.clock.sleep_until(wake);
+            tokio::select! {
+                biased;
+                Some((flight, attempt)) = self.flights.next(), if !self.flights.is_empty() => {
+                    self.land(flight, attempt);
+                }
+                message = messages.recv() => match message {
+                    Some(Message::Command(pending)) => {
+                        self.waiting.push_back(pending);
+                        while let Ok(message) = messages.try_recv() {
+                            match message {
+                                Message::Command(pending) => self.waiting.push_back(pending),
+                                Message::Close(done) => return self.close(&mut messages, done),
+                            }
+                        }
+                    }
+                    Some(Message::Close(done)) => return self.close(&mut messages, done),
+                    None => return,
+                },
+                changed = self.leader.changed(), if busy => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = sleep, if busy => {
+                    if self.env.now() >= tick {
+                        tick = self.env.now() + TICK;
+                        self.expire();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what may be sent.
+    fn launch(&mut self) {
+        if self.settling {
+            if !self.flights.is_empty() || self.env.now() < self.resume {
+                return;
+            }
+            self.settling = false;
+            self.unsent = self.first;
+            if self.session == Session::Lost {
+                self.renumber();
+            }
+        }
+        if self.sent.is_empty() && self.waiting.is_empty() {
+            return;
+        }
+        let Some(leader) = *self.leader.borrow_and_update() else { return };
+        let client = match self.session {
+            Session::Open(client) => client,
+            Session::Closed => {
+                self.session = Session::Opening;
+                self.fly(leader, None, Forward::Open);
+                return;
+            }
+            Session::Opening | Session::Lost => return,
+        };
+        while self.flights.len() < FLIGHTS {
+            let Some((first, commands, shrinks)) = self.next_batch() else { return };
+            let count = commands.len();
+            let done_upto = self.first - 1;
+            let commands = Commands { client, first, done_upto, list: commands };
+            self.fly(leader, Some((first, count)), Forward::Commands { commands, shrinks });
+        }
+    }
+
+    fn fly(&mut self, leader: NodeId, flight: Flight, what: Forward) {
+        let attempt = self.route.send(leader, what, self.attempt);
+        self.flights.push(Box::pin(async move { (flight, attempt.await) }));
+    }
+
+    /// The next commands to send: again, or numbered now.
+    fn next_batch(&mut self) -> Option<(u64, Vec<Bytes>, bool)> {
+        let first = self.unsent;
+        let (mut commands, mut bytes, mut shrinks) = (Vec::new(), 0, true);
+        while commands.len() < self.batch.0 {
+            let index = (self.unsent - self.first) as usize;
+            if index == self.sent.len() {
+                let Some(pending) = self.waiting.pop_front() else { break };
+                self.sent.push_back(Sent {
+                    command: pending.command,
+                    shrinks: pending.shrinks,
+                    deadline: pending.deadline,
+                    timeout: pending.timeout,
+                    waiter: Some(pending.waiter),
+                    maybe: false,
+                    flying: 0,
+                    answered: false,
+                });
+            }
+            let sent = &mut self.sent[index];
+            bytes += sent.command.len();
+            if bytes > self.batch.1 && !commands.is_empty() {
+                break;
+            }
+            sent.flying += 1;
+            shrinks &= sent.shrinks;
+            commands.push(sent.command.clone());
+            self.unsent += 1;
+        }
+        (!commands.is_empty()).then_some((first, commands, shrinks))
+    }
+
+    /// Takes the end of an attempt.
+    fn land(&mut self, flight: Flight, attempt: Attempt) {
+        let Some((first, count)) = flight else {
+            if let Attempt::Answered(EntryReply::Opened(client)) = attempt {
+                self.session = Session::Open(client);
+                self.pause = PAUSE.0;
+            } else {
+                self.session = Session::Closed;
+                self.settle();
+            }
+            return;
+        };
+        let begin = first.saturating_sub(self.first) as usize;
+        let skipped = self.first.saturating_sub(first) as usize;
+        let range = begin..begin + count.saturating_sub(skipped);
+        for sent in self.sent.range_mut(range.clone()) {
+            sent.flying -= 1;
+        }
+        match attempt {
+            Attempt::Answered(EntryReply::Commands(replies)) => {
+                let mut gap = false;
+                for (sent, reply) in
+                    self.sent.range_mut(range).zip(replies.into_iter().skip(skipped))
+                {
+                    gap |= reply == CommandReply::Gap;
+                    sent.answer(reply);
+                }
+                self.pop_answered();
+                if gap {
+                    self.settle();
+                } else {
+                    self.pause = PAUSE.0;
+                }
+            }
+            Attempt::Answered(EntryReply::UnknownClient) => {
+                self.session = Session::Lost;
+                self.settle();
+            }
+            Attempt::NotLeader(_) => self.settle(),
+            Attempt::Overloaded => {
+                self.refuse(range, || WriteError::Overloaded { retry_after: PAUSE.1 });
+            }
+            Attempt::DiskFull => self.refuse(range, || WriteError::DiskFull),
+            Attempt::Unknown | Attempt::Answered(_) => {
+                sometimes!("write-unknown");
+                for sent in self.sent.range_mut(range) {
+                    sent.maybe = mutate!("timeout_called_not_applied", true, sent.maybe);
+                }
+                self.settle();
+            }
+        }
+    }
+
+    /// The leader refused commands: those that no attempt can have proposed are told so.
+    fn refuse(&mut self, range: std::ops::Range<usize>, error: impl Fn() -> WriteError) {
+        for sent in self.sent.range_mut(range) {
+            if !sent.maybe && sent.flying == 0 && !sent.shrinks {
+                sent.withdraw(&self.held, error());
+            }
+        }
+        self.settle();
+    }
+
+    /// Sends nothing until no attempt is under way and a pause is over, then everything again.
+    fn settle(&mut self) {
+        if self.settling {
+            return;
+        }
+        sometimes!("writer-went-back");
+        self.settling = true;
+        let jitter = self.env.rng.below(self.pause.as_millis() as u64 / 2 + 1);
+        self.resume = self.env.now() + self.pause + Duration::from_millis(jitter);
+        self.pause = (self.pause * 2).min(PAUSE.1);
+    }
+
+    fn pop_answered(&mut self) {
+        while self.sent.front().is_some_and(|sent| sent.answered) {
+            if let Some(sent) = self.sent.pop_front() {
+                self.held.fetch_sub(sent.command.len() + OVERHEAD, Ordering::Relaxed);
+            }
+            self.first += 1;
+        }
+    }
+
+    /// Begins a new session: what an attempt of the lost one may have applied ends unknown, the rest
+    /// is numbered anew.
+    fn renumber(&mut self) {
+        let old = std::mem::take(&mut self.sent);
+        for mut sent in old {
+            if sent.answered || sent.maybe || sent.waiter.is_none() {
+                sent.tell(|| WriteError::Unknown { at: None });
+                self.held.fetch_sub(sent.command.len() + OVERHEAD, Ordering::Relaxed);
+            } else {
+                self.sent.push_back(sent);
+            }
+        }
+        (self.first, self.unsent) = (1, 1);
+        self.session = Session::Closed;
+    }
+
+    /// Tells those whose deadline has passed.
+    fn expire(&mut self) {
+        let now = self.env.now();
+        let held = &self.held;
+        self.waiting = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .filter_map(|pending| {
+                if pending.deadline > now && !pending.waiter.is_closed() {
+                    return Some(pending);
+                }
+                held.fetch_sub(pending.command.len() + OVERHEAD, Ordering::Relaxed);
+                let _ = pending.waiter.send(Err(WriteError::NoLeader(pending.timeout)));
+                None
+            })
+            .collect();
+        for sent in &mut self.sent {
+            if sent.deadline > now || sent.waiter.is_none() {
+                continue;
+            }
+            if sent.maybe || sent.flying > 0 {
+                sent.tell(|| WriteError::Unknown { at: None });
+            } else {
+                let timeout = sent.timeout;
+                sent.withdraw(held, WriteError::NoLeader(timeout));
+            }
+        }
+    }
+
+    fn close(mut self, messages: &mut mpsc::UnboundedReceiver<Message>, done: oneshot::Sender<()>) {
+        messages.close();
+        let node = self.env.node;
+        while let Ok(message) = messages.try_recv() {
+            if let Message::Command(pending) = message {
+                self.waiting.push_back(pending);
+            }
+        }
+        for pending in self.waiting {
+            let _ = pending.waiter.send(Err(WriteError::Stopping(node)));
+        }
+        for mut sent in self.sent {
+            if sent.maybe || sent.flying > 0 {
+                sent.tell(|| WriteError::Unknown { at: None });
+            } else {
+                sent.tell(|| WriteError::Stopping(node));
+            }
+        }
+        let _ = done.send(());
+    }
+}
+
+impl Sent {
+    fn answer(&mut self, reply: CommandReply) {
+        match reply {
+            CommandReply::Done { at, sub, reply } => {
+                self.answered = true;
+                if let Some(waiter) = self.waiter.take() {
+                    let _ = waiter.send(Ok((at, sub, reply)));
+                }
+            }
+            CommandReply::Forgotten => {
+                self.answered = true;
+                self.tell(|| WriteError::Unknown { at: None });
+            }
+            CommandReply::Gap => {}
+        }
+    }
+
+    fn tell(&mut self, error: impl FnOnce() -> WriteError) {
+        if let Some(waiter) = self.waiter.take() {
+            let _ = waiter.send(Err(error()));
+        }
+    }
+
+    /// The command was never proposed and never will be: its number goes to an empty one.
+    fn withdraw(&mut self, held: &AtomicUsize, error: WriteError) {
+        sometimes!("command-withdrawn");
+        self.tell(|| error);
+        held.fetch_sub(self.command.len(), Ordering::Relaxed);
+        self.command = Bytes::new();
+        self.shrinks = true;
+    }
+}

@@ -1,0 +1,11 @@
+//! Whole groups in simulated time: what a node promises, with its real log, codec and messages.
+#![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
+#![expect(clippy::disallowed_methods, reason = "the storyteller's clock is tokio's paused one")]
+
+mod group;
+
+mod elections;
+mod exactly_once;
+mod members;
+mod snapshots;
+mod writes_and_reads;
