@@ -116,7 +116,7 @@ mod tests {
         };
         let bytes = entry.encode();
         let hex = bytes.iter().fold(String::new(), |hex, b| hex + &format!("{b:02x}"));
-        assert_eq!(&hex[..20], "544c656e01000f000000", "magic, version, length");
+        assert_eq!(&hex[..20], "544c656e01000e000000", "magic, version, length");
         assert_eq!(&hex[28..], "fc0300e803010705040202616200", "body");
         assert_eq!(Entry::decode(&bytes), Ok(entry));
     }

@@ -109,7 +109,7 @@ impl Route for Peer {
             return async move {
                 match env.timeout(deadline, answer).await {
                     Ok(Ok(attempt)) => attempt,
-                    Ok(Err(_)) | Err(_) => Attempt::Unknown,
+                    Ok(Err(_)) | Err(_) => Attempt::Unknown(None),
                 }
             }
             .boxed();
@@ -121,14 +121,14 @@ impl Route for Peer {
             match call.await {
                 Ok(bytes) => match Reply::decode(&bytes) {
                     Ok(Reply::Forwarded { body }) => {
-                        codec::decode(FORWARDED, &body, MAX_ENTRY).unwrap_or(Attempt::Unknown)
+                        codec::decode(FORWARDED, &body, MAX_ENTRY).unwrap_or(Attempt::Unknown(None))
                     }
-                    _ => Attempt::Unknown,
+                    _ => Attempt::Unknown(None),
                 },
                 Err(error) if error.never_sent() => Attempt::NotLeader(None),
                 // A peer that refuses a message has not acted on it.
                 Err(CallError::Refused(..)) => Attempt::NotLeader(None),
-                Err(_) => Attempt::Unknown,
+                Err(_) => Attempt::Unknown(None),
             }
         }
         .boxed()
@@ -176,7 +176,7 @@ impl Local for Peer {
             }
             Ok(what) => {
                 let answer = self.own_forward(what);
-                async move { encode(&answer.await.unwrap_or(Attempt::Unknown)) }.boxed()
+                async move { encode(&answer.await.unwrap_or(Attempt::Unknown(None))) }.boxed()
             }
         }
     }

@@ -163,7 +163,7 @@ async fn propose(shared: Arc<Shared>, mut proposals: mpsc::UnboundedReceiver<Pro
             let _ = done.send(match proposed {
                 Proposed::Applied(reply) => Attempt::Answered(reply),
                 Proposed::NotLeader(leader) => Attempt::NotLeader(leader),
-                Proposed::Unknown => Attempt::Unknown,
+                Proposed::Unknown(at) => Attempt::Unknown(at),
             });
         };
         shared.consensus.propose(body, growth, answer).await;

@@ -226,3 +226,104 @@ impl Session {
         found.unwrap_or(CommandReply::Forgotten)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::storage::engine::{Engine, MemoryEngine};
+
+    use super::*;
+
+    const CLIENT: ClientId = ClientId(5);
+    const NOW: Hlc = Hlc::new(1_000, 0);
+
+    fn commands(first: u64, done_upto: u64, count: usize) -> Commands {
+        Commands { client: CLIENT, first, done_upto, list: vec![Bytes::from_static(b"c"); count] }
+    }
+
+    fn at(index: u64) -> LogPos {
+        LogPos { term: 1, index }
+    }
+
+    /// Applies what is new of the commands, replying with the entry's index, and stores it.
+    fn apply(
+        engine: &MemoryEngine,
+        sessions: &mut Sessions,
+        entry: &Commands,
+        index: u64,
+    ) -> Judged {
+        let judged = sessions.judge(entry);
+        if let Judged::Known { fresh, .. } = &judged {
+            let count = fresh.map_or(0, |fresh| entry.list.len() - fresh);
+            let replies = vec![Bytes::from(index.to_string()); count];
+            let mut draft = Draft::new(engine);
+            let fresh = fresh.unwrap_or(0);
+            sessions.applied(&mut draft, entry, fresh, (at(index), replies), NOW);
+            engine.write(draft.into_batch()).unwrap();
+        }
+        judged
+    }
+
+    fn opened() -> (MemoryEngine, Sessions) {
+        let (engine, mut sessions) = (MemoryEngine::volatile(), Sessions::default());
+        let mut draft = Draft::new(&engine);
+        sessions.open(&mut draft, CLIENT, NOW);
+        engine.write(draft.into_batch()).unwrap();
+        (engine, sessions)
+    }
+
+    fn known(repeated: &[(u64, u16)], fresh: Option<usize>) -> Judged {
+        let done = |(index, sub): &(u64, u16)| CommandReply::Done {
+            at: at(*index),
+            sub: *sub,
+            reply: Bytes::from(index.to_string()),
+        };
+        Judged::Known { repeated: repeated.iter().map(done).collect(), fresh }
+    }
+
+    #[test]
+    fn a_repeated_command_gets_its_first_reply_and_a_later_one_waits() {
+        let (engine, mut sessions) = opened();
+        assert_eq!(apply(&engine, &mut sessions, &commands(1, 0, 3), 10), known(&[], Some(0)));
+        assert_eq!(
+            sessions.judge(&commands(1, 0, 3)),
+            known(&[(10, 0), (10, 1), (10, 2)], None),
+            "the same entry again"
+        );
+        assert_eq!(sessions.judge(&commands(5, 0, 1)), known(&[], None), "4 is missing");
+        let overlapping = apply(&engine, &mut sessions, &commands(3, 0, 2), 11);
+        assert_eq!(overlapping, known(&[(10, 2)], Some(1)), "3 again, and 4");
+        assert_eq!(sessions.judge(&commands(4, 0, 1)), known(&[(11, 1)], None));
+    }
+
+    #[test]
+    fn confirmed_replies_are_forgotten_and_the_rest_survives_a_restart() {
+        let (engine, mut sessions) = opened();
+        apply(&engine, &mut sessions, &commands(1, 0, 2), 10);
+        apply(&engine, &mut sessions, &commands(3, 0, 2), 11);
+        apply(&engine, &mut sessions, &commands(5, 3, 1), 12);
+        let loaded = Sessions::load(&engine).unwrap();
+        for sessions in [&sessions, &loaded] {
+            let Judged::Known { repeated, fresh: None } = sessions.judge(&commands(1, 3, 5)) else {
+                panic!("all were applied");
+            };
+            assert_eq!(repeated[0], CommandReply::Forgotten);
+            assert_eq!(repeated[1], CommandReply::Forgotten);
+            assert!(matches!(&repeated[2], CommandReply::Done { .. }), "3 shares an entry with 4");
+            assert!(matches!(&repeated[4], CommandReply::Done { .. }));
+        }
+    }
+
+    #[test]
+    fn an_unknown_client_is_told_so_and_an_idle_one_is_closed() {
+        let (engine, mut sessions) = opened();
+        apply(&engine, &mut sessions, &commands(1, 0, 1), 10);
+        let other = Commands { client: ClientId(6), ..commands(1, 0, 1) };
+        assert_eq!(sessions.judge(&other), Judged::UnknownClient);
+        let next_day = Hlc::new(1_000 + 24 * 3_600_000 + 1, 0);
+        let mut draft = Draft::new(&engine);
+        sessions.open(&mut draft, ClientId(7), next_day);
+        engine.write(draft.into_batch()).unwrap();
+        assert_eq!(sessions.judge(&commands(2, 0, 1)), Judged::UnknownClient);
+        assert_eq!(Sessions::load(&engine).unwrap().len(), 1, "its rows are gone, too");
+    }
+}

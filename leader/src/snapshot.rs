@@ -299,3 +299,90 @@ fn length_at(bytes: &[u8], at: usize, limit: usize) -> Result<Option<usize>, Sna
     }
     Ok(Some(length))
 }
+
+#[cfg(test)]
+mod tests {
+    use common::storage::engine::{MemoryEngine, Read};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pinned(engine: &MemoryEngine) -> Pinned {
+        Pinned {
+            state: engine.snapshot().unwrap(),
+            keyspaces: engine.keyspaces().unwrap(),
+            at: Applied::default(),
+        }
+    }
+
+    fn stream(engine: &MemoryEngine, size: usize) -> Vec<Bytes> {
+        let mut source = Source::new(pinned(engine));
+        let mut chunks = Vec::new();
+        loop {
+            let (chunk, last) = source.next_chunk(size).unwrap();
+            assert!(chunk.len() <= size);
+            chunks.push(chunk);
+            if last {
+                return chunks;
+            }
+        }
+    }
+
+    fn filled(items: &[(u8, Vec<u8>, Vec<u8>)]) -> MemoryEngine {
+        let engine = MemoryEngine::volatile();
+        let mut batch = Batch::new();
+        for (space, key, value) in items {
+            let name = ["a", "b", "c"][usize::from(space % 3)];
+            batch.put(keyspace(name).unwrap(), key.clone(), value.clone());
+        }
+        engine.write(batch).unwrap();
+        engine
+    }
+
+    fn receive(chunks: &[Bytes]) -> Result<Arc<MemoryEngine>, SnapshotError> {
+        let engine = Arc::new(MemoryEngine::volatile());
+        let mut sink = Sink::new(engine.clone());
+        for chunk in chunks {
+            sink.take(chunk)?;
+        }
+        sink.finish(&Applied::default())?;
+        Ok(engine)
+    }
+
+    fn items() -> impl Strategy<Value = Vec<(u8, Vec<u8>, Vec<u8>)>> {
+        let bytes = |most| prop::collection::vec(any::<u8>(), 0..most);
+        prop::collection::vec((any::<u8>(), bytes(20), bytes(200)), 0..40)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn what_is_sent_arrives_whatever_the_chunks(items in items(), size in 1_usize..600) {
+            let engine = filled(&items);
+            let received = receive(&stream(&engine, size)).unwrap();
+            for name in ["a", "b", "c"] {
+                let all = |e: &dyn Read| {
+                    let limit = PageLimit { items: 1_000, bytes: 1 << 20 };
+                    e.scan(keyspace(name).unwrap(), &KeyRange::all(), limit).unwrap().items
+                };
+                prop_assert_eq!(all(&engine), all(received.as_ref()));
+            }
+        }
+
+        #[test]
+        fn a_flipped_bit_or_a_missing_end_is_refused(items in items(), at in any::<prop::sample::Index>()) {
+            let whole: Vec<u8> = stream(&filled(&items), 64).concat();
+            let cut = at.index(whole.len());
+            prop_assert!(receive(&[Bytes::copy_from_slice(&whole[..cut])]).is_err());
+            let mut damaged = whole;
+            damaged[cut] ^= 0x10;
+            prop_assert!(receive(&[Bytes::from(damaged)]).is_err());
+        }
+
+        #[test]
+        fn no_bytes_make_the_receiver_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = receive(&[Bytes::from(bytes)]);
+        }
+    }
+}

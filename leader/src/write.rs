@@ -66,8 +66,8 @@ pub(crate) enum Attempt {
     Overloaded,
     /// It was not proposed: the leader's disk is full.
     DiskFull,
-    /// It may have been proposed, and may still be applied.
-    Unknown,
+    /// It may have been proposed, and may still be applied: as this entry, if that is known.
+    Unknown(Option<LogPos>),
 }
 
 /// How batches reach the leader.
@@ -104,6 +104,8 @@ struct Sent {
     waiter: Option<Waiter>,
     /// Whether an attempt that is over may have proposed it.
     maybe: bool,
+    /// The entry that an attempt proposed it in, if that is known.
+    at: Option<LogPos>,
     /// Attempts under way that contain it.
     flying: u32,
     answered: bool,
@@ -316,6 +318,7 @@ impl Window {
                     timeout: pending.timeout,
                     waiter: Some(pending.waiter),
                     maybe: false,
+                    at: None,
                     flying: 0,
                     answered: false,
                 });
@@ -376,14 +379,19 @@ impl Window {
                 self.refuse(range, || WriteError::Overloaded { retry_after: PAUSE.1 });
             }
             Attempt::DiskFull => self.refuse(range, || WriteError::DiskFull),
-            Attempt::Unknown | Attempt::Answered(_) => {
-                sometimes!("write-unknown");
-                for sent in self.sent.range_mut(range) {
-                    sent.maybe = mutate!("timeout_called_not_applied", true, sent.maybe);
-                }
-                self.settle();
-            }
+            Attempt::Unknown(at) => self.unknown(range, at),
+            Attempt::Answered(_) => self.unknown(range, None),
         }
+    }
+
+    /// Commands may have been proposed, and nobody knows what came of it.
+    fn unknown(&mut self, range: std::ops::Range<usize>, at: Option<LogPos>) {
+        sometimes!("write-unknown");
+        for sent in self.sent.range_mut(range) {
+            sent.maybe = mutate!("timeout_called_not_applied", true, sent.maybe);
+            sent.at = at.or(sent.at);
+        }
+        self.settle();
     }
 
     /// The leader refused commands: those that no attempt can have proposed are told so.
@@ -423,7 +431,7 @@ impl Window {
         let old = std::mem::take(&mut self.sent);
         for mut sent in old {
             if sent.answered || sent.maybe || sent.waiter.is_none() {
-                sent.tell(|| WriteError::Unknown { at: None });
+                sent.tell_unknown();
                 self.held.fetch_sub(sent.command.len() + OVERHEAD, Ordering::Relaxed);
             } else {
                 self.sent.push_back(sent);
@@ -453,7 +461,7 @@ impl Window {
                 continue;
             }
             if sent.maybe || sent.flying > 0 {
-                sent.tell(|| WriteError::Unknown { at: None });
+                sent.tell_unknown();
             } else {
                 let timeout = sent.timeout;
                 sent.withdraw(held, WriteError::NoLeader(timeout));
@@ -474,7 +482,7 @@ impl Window {
         }
         for mut sent in self.sent {
             if sent.maybe || sent.flying > 0 {
-                sent.tell(|| WriteError::Unknown { at: None });
+                sent.tell_unknown();
             } else {
                 sent.tell(|| WriteError::Stopping(node));
             }
@@ -494,10 +502,15 @@ impl Sent {
             }
             CommandReply::Forgotten => {
                 self.answered = true;
-                self.tell(|| WriteError::Unknown { at: None });
+                self.tell_unknown();
             }
             CommandReply::Gap => {}
         }
+    }
+
+    fn tell_unknown(&mut self) {
+        let at = self.at;
+        self.tell(|| WriteError::Unknown { at });
     }
 
     fn tell(&mut self, error: impl FnOnce() -> WriteError) {

@@ -58,8 +58,8 @@ pub(crate) enum Proposed {
     Applied(EntryReply),
     /// It was never appended.
     NotLeader(Option<NodeId>),
-    /// It was appended, and this node does not know whether it is committed.
-    Unknown,
+    /// It was appended, here if that is known, and this node does not know whether it is committed.
+    Unknown(Option<LogPos>),
 }
 
 /// One member's part in the group's agreement.
@@ -156,8 +156,10 @@ impl Consensus {
         growth: Growth,
         done: impl FnOnce(Proposed) + Send + 'static,
     ) {
+        let slot = Slot::new();
         let responder = SlotResponder::new({
-            let done = OnDrop::new(done);
+            let done = OnDrop::new(slot.clone(), done);
+            let slot = slot.clone();
             move |result: openraft::raft::ClientWriteResult<TypeConfig>| {
                 done.call(match result {
                     Ok(written) => {
@@ -167,11 +169,11 @@ impl Consensus {
                     Err(ClientWriteError::ForwardToLeader(to)) => {
                         Proposed::NotLeader(to.leader_id.map(NodeId))
                     }
-                    Err(_) => Proposed::Unknown,
+                    Err(_) => Proposed::Unknown(slot.position()),
                 });
             }
         });
-        let mut command = Cmd::new(body, Some(Slot::new()));
+        let mut command = Cmd::new(body, Some(slot));
         command.growth = growth;
         // When the core has stopped, the responder is dropped, which calls `done`.
         let _ = self.raft().client_write_ff(command, Some(responder)).await;
@@ -497,15 +499,18 @@ async fn open_gate(consensus: Consensus) {
 }
 
 /// A callback that is called exactly once: with a result, or as unknown when it is dropped.
-struct OnDrop<F: FnOnce(Proposed)>(Option<F>);
+struct OnDrop<F: FnOnce(Proposed)> {
+    slot: Arc<Slot>,
+    call: Option<F>,
+}
 
 impl<F: FnOnce(Proposed)> OnDrop<F> {
-    fn new(call: F) -> Self {
-        Self(Some(call))
+    fn new(slot: Arc<Slot>, call: F) -> Self {
+        Self { slot, call: Some(call) }
     }
 
     fn call(mut self, proposed: Proposed) {
-        if let Some(call) = self.0.take() {
+        if let Some(call) = self.call.take() {
             call(proposed);
         }
     }
@@ -513,8 +518,8 @@ impl<F: FnOnce(Proposed)> OnDrop<F> {
 
 impl<F: FnOnce(Proposed)> Drop for OnDrop<F> {
     fn drop(&mut self) {
-        if let Some(call) = self.0.take() {
-            call(Proposed::Unknown);
+        if let Some(call) = self.call.take() {
+            call(Proposed::Unknown(self.slot.position()));
         }
     }
 }

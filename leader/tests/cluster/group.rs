@@ -13,7 +13,7 @@ use common::transport::simulated::{SimNetwork, SimNetworkConfig};
 use leader::key_value::{Answer, Command, KeyValue, Reply};
 use leader::{Config, Member, Node, ReadLevel, ReadOptions, Role, WriteOptions};
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Machine {
     host: SimHost,
@@ -22,8 +22,8 @@ struct Machine {
     env: Option<Env>,
 }
 
-pub struct Group {
-    pub net: SimNetwork,
+pub(crate) struct Group {
+    pub(crate) net: SimNetwork,
     machines: BTreeMap<NodeId, Machine>,
     clock: SimWorldClock,
     rng: SplitMix64,
@@ -31,7 +31,7 @@ pub struct Group {
 }
 
 /// Runs a story in simulated time.
-pub fn story<F: Future<Output = ()>>(told: impl FnOnce() -> F) {
+pub(crate) fn story<F: Future<Output = ()>>(told: impl FnOnce() -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -42,7 +42,7 @@ pub fn story<F: Future<Output = ()>>(told: impl FnOnce() -> F) {
 
 impl Group {
     /// Machines 1 to `nodes`, none of them running.
-    pub fn new(nodes: u64, seed: u64) -> Self {
+    pub(crate) fn new(nodes: u64, seed: u64) -> Self {
         let clock = SimWorldClock::new();
         let rng = SplitMix64::new(seed);
         let net = SimNetwork::new(&clock, &rng, Trace::default(), SimNetworkConfig::default());
@@ -54,24 +54,24 @@ impl Group {
     }
 
     /// With other settings than the defaults.
-    pub fn with(mut self, settings: fn(&mut Config)) -> Self {
+    pub(crate) fn with(mut self, settings: fn(&mut Config)) -> Self {
         self.settings = settings;
         self
     }
 
-    pub fn add_machine(&mut self, id: NodeId) {
+    pub(crate) fn add_machine(&mut self, id: NodeId) {
         let host = SimHost::new(id, &self.clock, &self.rng, Trace::default());
         let config = SimDiskConfig::default();
         let disk = SimDisk::new(id, &self.clock, &self.rng, Trace::default(), config);
         self.machines.insert(id, Machine { host, disk, node: None, env: None });
     }
 
-    pub fn ids(&self) -> Vec<NodeId> {
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
         self.machines.keys().copied().collect()
     }
 
     /// Boots a machine and opens its node.
-    pub async fn start(&mut self, id: NodeId) -> Node<KeyValue> {
+    pub(crate) async fn start(&mut self, id: NodeId) -> Node<KeyValue> {
         let machine = self.machines.get_mut(&id).unwrap();
         let (net, disk) = (self.net.clone(), machine.disk.clone());
         let env = machine.host.boot(|life| (net.attach(id, life), disk.mount(life)));
@@ -90,11 +90,11 @@ impl Group {
     }
 
     /// Boots all machines and makes them one cluster.
-    pub async fn started(nodes: u64, seed: u64) -> Self {
+    pub(crate) async fn started(nodes: u64, seed: u64) -> Self {
         Self::new(nodes, seed).start_all().await
     }
 
-    pub async fn start_all(mut self) -> Self {
+    pub(crate) async fn start_all(mut self) -> Self {
         for id in self.ids() {
             self.start(id).await;
         }
@@ -105,17 +105,17 @@ impl Group {
         self
     }
 
-    pub fn node(&self, id: NodeId) -> Node<KeyValue> {
+    pub(crate) fn node(&self, id: NodeId) -> Node<KeyValue> {
         self.machines[&id].node.clone().unwrap()
     }
 
     /// Those that run.
-    pub fn running(&self) -> Vec<NodeId> {
+    pub(crate) fn running(&self) -> Vec<NodeId> {
         self.machines.iter().filter(|(_, m)| m.node.is_some()).map(|(id, _)| *id).collect()
     }
 
     /// As `kill -9`: the page cache stays.
-    pub fn kill(&mut self, id: NodeId) {
+    pub(crate) fn kill(&mut self, id: NodeId) {
         let machine = self.machines.get_mut(&id).unwrap();
         self.net.detach(id);
         machine.disk.crash();
@@ -125,7 +125,7 @@ impl Group {
     }
 
     /// As pulling the plug: what was not synced is lost, kept or torn.
-    pub fn unplug(&mut self, id: NodeId) {
+    pub(crate) fn unplug(&mut self, id: NodeId) {
         let machine = self.machines.get_mut(&id).unwrap();
         self.net.vanish(id);
         machine.disk.power_loss();
@@ -134,29 +134,29 @@ impl Group {
         machine.host.kill();
     }
 
-    pub fn pause(&self, id: NodeId) {
+    pub(crate) fn pause(&self, id: NodeId) {
         self.machines[&id].host.pause();
     }
 
-    pub fn resume(&self, id: NodeId) {
+    pub(crate) fn resume(&self, id: NodeId) {
         self.machines[&id].host.resume();
     }
 
-    pub fn set_wall_offset(&self, id: NodeId, millis: i64) {
+    pub(crate) fn set_wall_offset(&self, id: NodeId, millis: i64) {
         self.machines[&id].host.set_offset(millis);
     }
 
-    pub fn disk(&self, id: NodeId) -> &SimDisk {
+    pub(crate) fn disk(&self, id: NodeId) -> &SimDisk {
         &self.machines[&id].disk
     }
 
-    pub fn panics(&self) -> Vec<String> {
+    pub(crate) fn panics(&self) -> Vec<String> {
         let all = self.machines.values().flat_map(|m| m.host.take_panics());
         all.map(|p| format!("{}: {}", p.task, p.message)).collect()
     }
 
     /// Waits for a leader that a majority of the running nodes follow.
-    pub async fn leader(&self) -> NodeId {
+    pub(crate) async fn leader(&self) -> NodeId {
         let deadline = self.clock.elapsed() + PATIENCE;
         loop {
             for id in self.running() {
@@ -177,18 +177,18 @@ impl Group {
         }
     }
 
-    pub async fn follower(&self) -> NodeId {
+    pub(crate) async fn follower(&self) -> NodeId {
         let leader = self.leader().await;
         self.running().into_iter().find(|id| *id != leader).unwrap()
     }
 
-    pub async fn put(&self, on: NodeId, key: &str, value: &str) {
+    pub(crate) async fn put(&self, on: NodeId, key: &str, value: &str) {
         let command = Command::put(key.to_owned(), value.to_owned());
         let written = self.node(on).write(command, patient()).await;
         assert!(written.is_ok(), "{key}: {written:?}");
     }
 
-    pub async fn add(&self, on: NodeId, key: &str) -> i64 {
+    pub(crate) async fn add(&self, on: NodeId, key: &str) -> i64 {
         let command = Command::increment(key.to_owned(), 1);
         match self.node(on).write(command, patient()).await.unwrap().reply {
             Reply::One(Answer::Counted { value, .. }) => value,
@@ -196,11 +196,11 @@ impl Group {
         }
     }
 
-    pub async fn get(&self, on: NodeId, key: &str) -> Option<String> {
+    pub(crate) async fn get(&self, on: NodeId, key: &str) -> Option<String> {
         self.read(on, key, ReadLevel::Strong).await
     }
 
-    pub async fn read(&self, on: NodeId, key: &str, level: ReadLevel) -> Option<String> {
+    pub(crate) async fn read(&self, on: NodeId, key: &str, level: ReadLevel) -> Option<String> {
         let mut options = ReadOptions::level(level);
         options.timeout = PATIENCE;
         let view = self.node(on).view(options).await.unwrap();
@@ -209,7 +209,7 @@ impl Group {
     }
 
     /// Waits until all running nodes have applied the same, and returns their equal digest.
-    pub async fn converge(&self) -> u64 {
+    pub(crate) async fn converge(&self) -> u64 {
         let deadline = self.clock.elapsed() + PATIENCE;
         loop {
             let mut seen = BTreeMap::new();
@@ -227,7 +227,7 @@ impl Group {
     }
 }
 
-pub fn patient() -> WriteOptions {
+pub(crate) fn patient() -> WriteOptions {
     let mut options = WriteOptions::default();
     options.timeout = PATIENCE;
     options

@@ -79,7 +79,7 @@ fn commands_submitted_one_after_the_other_are_applied_in_that_order() {
         for write in writes {
             write.await.unwrap();
         }
-        let expected: String = (0..500).map(|i| format!("{i},")).collect();
+        let expected = (0..500).fold(String::new(), |all, i| all + &format!("{i},"));
         assert_eq!(group.get(follower, "list").await, Some(expected));
     });
 }
