@@ -14,6 +14,7 @@ use crate::identity::Identity;
 use crate::peer::Peer;
 use crate::propose::Proposer;
 use crate::raft::Consensus;
+use crate::write::Attempt;
 
 /// How often deadlines are looked at.
 const SWEEP_EVERY: Duration = Duration::from_millis(20);
@@ -44,7 +45,7 @@ pub(crate) async fn lead(
                 Some(_) => Ask::Due(Vec::new()),
                 None => Ask::Found(ClusterId(env.rng.next_u64().max(1))),
             };
-            if proposer.submit(first, true).await.is_ok() {
+            if let Ok(Attempt::Answered(_)) = proposer.submit(first, true).await {
                 begun = Some(term);
             }
         }

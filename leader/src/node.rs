@@ -478,10 +478,11 @@ impl<M: StateMachine> Node<M> {
                     }
                 }
                 parts.writer.close().await;
+                // The log first: a state must never be durable before its log is.
+                parts.consensus.shutdown().await;
                 if let Err(error) = parts.replica.checkpoint().await {
                     tracing::warn!(%error, "the last checkpoint failed; the log has everything");
                 }
-                parts.consensus.shutdown().await;
             })
             .await;
     }

@@ -464,10 +464,6 @@ async fn follow(consensus: Consensus) {
         let raft = consensus.raft();
         let mut metrics = raft.server_metrics();
         loop {
-            match consensus.leads() {
-                Some(term) => consensus.0.acks.lead(term),
-                None => consensus.0.acks.follow(),
-            }
             let (leader, members) = {
                 let now = metrics.borrow_watched();
                 (now.current_leader.map(NodeId), now.membership_config.clone())
