@@ -418,19 +418,22 @@ impl<M: StateMachine> Node<M> {
     ) -> Result<Status, Box<Status>> {
         let deadline = self.parts.env.now() + timeout;
         loop {
+            // Asked for before the status is looked at, so that no change in between is missed.
+            let change = self.parts.consensus.changed();
             let status = self.status();
             if condition(&status) {
                 return Ok(status);
             }
-            if self.parts.env.now() >= deadline {
+            let now = self.parts.env.now();
+            if now >= deadline {
                 return Err(Box::new(status));
             }
-            self.parts.env.sleep(Self::LOOK).await;
+            let _ = self.parts.env.timeout_at(deadline.min(now + Self::LOOK), change).await;
         }
     }
 
-    /// How often a waiting caller looks at the status.
-    const LOOK: Duration = Duration::from_millis(5);
+    /// How often a waiting caller looks at what changes without notice, such as the disk's health.
+    const LOOK: Duration = Duration::from_millis(200);
 
     /// Hands leadership to `to`, or to the most caught-up voter, and returns who leads then: another
     /// voter may be elected when `to` does not answer. Ask the leader.

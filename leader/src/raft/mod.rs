@@ -18,6 +18,7 @@ mod vote_gate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -244,6 +245,16 @@ impl Consensus {
     /// Per member, the last entry that it is known to hold durably, by proofs of this term.
     pub(crate) fn matched(&self) -> BTreeMap<NodeId, LogPos> {
         self.0.acks.matched()
+    }
+
+    /// Completes when what consensus knows has changed since this call.
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (mut metrics, mut acks) = (self.raft().metrics(), self.0.acks.changes());
+        async move {
+            let metrics = std::pin::pin!(metrics.changed());
+            let acks = std::pin::pin!(acks.changed());
+            futures::future::select(metrics, acks).await;
+        }
     }
 
     /// What consensus knows now.
