@@ -28,6 +28,8 @@ struct Slots {
     term: Option<u64>,
     /// How far this node's own log is synced. Outlives terms: the log does.
     own: Option<LogPos>,
+    /// How often this node's own log was cut.
+    cuts: u64,
     durable: BTreeMap<NodeId, LogPos>,
     applied: BTreeMap<NodeId, LogPos>,
 }
@@ -70,10 +72,16 @@ impl Acks {
         }
     }
 
-    /// This node's own log is synced up to here.
-    pub(super) fn synced(&self, at: LogPos) {
+    /// How often this node's own log was cut so far.
+    pub(super) fn cuts(&self) -> u64 {
+        self.slots().cuts
+    }
+
+    /// This node's own log is synced up to here, unless it was cut since an entry was appended,
+    /// when it had been cut `cuts` times: the sync may be of what is gone by now.
+    pub(super) fn synced(&self, at: LogPos, cuts: u64) {
         let mut slots = self.slots();
-        if slots.own < Some(at) {
+        if slots.own < Some(at) && slots.cuts == cuts {
             slots.own = Some(at);
             drop(slots);
             self.changed();
@@ -83,6 +91,7 @@ impl Acks {
     /// This node's own log ends here now: what was synced behind it does not count any more.
     pub(super) fn truncated(&self, after: Option<LogPos>) {
         let mut slots = self.slots();
+        slots.cuts += 1;
         if slots.own > after {
             slots.own = after;
             drop(slots);
@@ -174,7 +183,7 @@ mod tests {
     fn a_new_term_forgets_the_others_but_not_the_own_log() {
         let acks = Acks::new(NodeId(1));
         acks.lead(1);
-        acks.synced(at(1, 4));
+        acks.synced(at(1, 4), 0);
         acks.durable(1, NodeId(2), at(1, 4));
         acks.applied(1, NodeId(2), at(1, 3));
         acks.lead(1);
@@ -193,12 +202,14 @@ mod tests {
         acks.lead(2);
         acks.durable(2, NodeId(2), at(2, 8));
         acks.durable(2, NodeId(2), at(2, 7));
-        acks.synced(at(1, 9));
+        acks.synced(at(1, 9), 0);
         acks.truncated(Some(at(1, 6)));
         acks.truncated(Some(at(1, 7)));
         assert_eq!(acks.matched(), [(NodeId(1), at(1, 6)), (NodeId(2), at(2, 8))].into());
+        acks.synced(at(1, 9), 0);
+        assert_eq!(acks.own(), Some(at(1, 6)), "a sync that was under way counts no more");
         acks.truncated(None);
-        assert_eq!(acks.own(), None);
+        assert_eq!((acks.own(), acks.cuts()), (None, 3));
     }
 
     #[tokio::test]
@@ -206,9 +217,9 @@ mod tests {
         let acks = Acks::new(NodeId(1));
         let mut changes = acks.changes();
         assert!(!changes.has_changed().unwrap());
-        acks.synced(at(1, 1));
+        acks.synced(at(1, 1), 0);
         changes.changed().await.unwrap();
-        acks.synced(at(1, 1));
+        acks.synced(at(1, 1), 0);
         assert!(!changes.has_changed().unwrap(), "the same again is no change");
     }
 }

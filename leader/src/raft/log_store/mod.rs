@@ -16,8 +16,8 @@
 //! **A full disk.** What reaches this log was proposed already, by this node or by its leader, and
 //! must not be lost. So all of it may use the space that the `Wal` holds back, and the refusal comes
 //! earlier: a leader refuses to propose batches that grow, and a follower refuses appends that
-//! contain such ([`EntryRecord::grows`]), while [`LogStore::health`] says `full`. Both go on to
-//! vote, to change members and to delete. What is in flight at that moment is bounded by the
+//! contain such (`Growth`), while [`LogStore::health`] says `full`. Both go on to vote, to change
+//! members and to delete. What is in flight at that moment is bounded by the
 //! leader's limits. Only when even the reserve is used up an append fails, and then the node stops
 //! with its log as it is.
 
@@ -48,8 +48,6 @@ use crate::message::Vote;
 use cache::Cache;
 use index::Index;
 pub(crate) use reader::LogReader;
-#[cfg(test)]
-pub(crate) use reconcile::Reconciled;
 use record::Record;
 pub(crate) use record::{EntryRecord, MalformedRecord};
 use replay::Replaying;
@@ -136,7 +134,7 @@ impl LogStore {
         let (state, resume) = replaying.finish(wal.last());
         // Whatever can be replayed is durable, or was made so by opening.
         if let Some(last) = state.index.last() {
-            acks.synced(last);
+            acks.synced(last, acks.cuts());
         }
         let (env, node) = (env.clone(), config.node);
         let (state, failed) = (Mutex::new(state), Arc::default());
@@ -158,20 +156,15 @@ impl LogStore {
         self.state().vote
     }
 
-    /// The epoch in force.
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.state().epoch
-    }
-
     /// The last entry known to be committed that is in this log or before it. After a crash it may
     /// be older than what this node knew.
     pub(crate) fn committed(&self) -> Option<LogPos> {
         let state = self.state();
-        let marked = state.unsaved_committed.max(state.committed);
+        let marked = state.unsaved_committed.max(state.committed)?;
         // A mark that outlived its entry says nothing about the entry that is there now; what was
         // purged was committed.
-        let found = marked.and_then(|at| state.index.find(at.index)).map(|(at, _)| at);
-        found.filter(|_| found == marked).max(state.purged)
+        let found = state.index.find(marked.index).map(|(at, _)| at);
+        if found == Some(marked) { found } else { state.purged.min(Some(marked)) }
     }
 
     /// The last entry that was dropped behind a checkpoint.

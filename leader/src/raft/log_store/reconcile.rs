@@ -54,7 +54,7 @@ impl LogStore {
         self.truncate(purged)?;
         self.purge_upto(at)?;
         self.sync().await?;
-        self.0.acks.synced(at);
+        self.0.acks.synced(at, self.0.acks.cuts());
         Ok(Reconciled::LogCut { had })
     }
 }

@@ -269,11 +269,6 @@ impl EntryRecord {
         Ok(Self { epoch, at, kind, bytes })
     }
 
-    /// Whether it may only be appended while the disk has space.
-    pub(crate) fn grows(&self) -> bool {
-        self.kind == Kind::Batch
-    }
-
     fn body(&self) -> Bytes {
         self.bytes.slice(ENTRY_HEADER..)
     }

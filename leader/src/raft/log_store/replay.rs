@@ -60,3 +60,59 @@ impl Replay for Replaying {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::ids::{Epoch, LogPos, NodeId};
+
+    use super::super::record::Kind;
+    use super::*;
+    use crate::message::Vote;
+
+    fn entry(term: u64, index: u64) -> Record {
+        let at = LogPos { term, index };
+        Record::Entry(EntryRecord::new(Epoch(0), at, Kind::Batch, b"x"))
+    }
+
+    /// The disk was full when entry 2 was to be written, and had space again for what was queued
+    /// behind it: a truncation, another leader's entries, a vote.
+    #[test]
+    fn what_follows_a_refused_record_is_ignored_up_to_the_next_start() {
+        let mut replaying = Replaying::new(1000);
+        let vote = Vote { term: 9, node: NodeId(9), established: true };
+        for (lsn, record) in [
+            (5, entry(1, 0)),
+            (6, entry(1, 1)),
+            (8, Record::Truncate(None)),
+            (9, entry(2, 0)),
+            (10, Record::Vote(vote)),
+            (11, Record::Purged(LogPos { term: 1, index: 0 })),
+            (13, Record::Resumed),
+            (14, entry(3, 2)),
+        ] {
+            replaying.record(Lsn(lsn), record.encode()).unwrap();
+        }
+        let (state, resume) = replaying.finish(Lsn(14));
+        assert!(!resume);
+        assert_eq!((state.vote, state.purged), (None, None));
+        let found: Vec<_> = (0..4).map(|i| state.index.find(i).map(|(at, _)| at.term)).collect();
+        assert_eq!(found, [Some(1), Some(1), Some(3), None]);
+    }
+
+    #[test]
+    fn a_log_with_a_refused_record_at_its_end_needs_the_mark() {
+        for (last, expected) in [(Lsn(1), false), (Lsn(2), true)] {
+            let mut replaying = Replaying::new(1000);
+            replaying.record(Lsn(1), entry(1, 0).encode()).unwrap();
+            assert_eq!(replaying.finish(last).1, expected);
+        }
+    }
+
+    #[test]
+    fn a_gap_without_a_refused_record_refuses_the_log() {
+        let mut replaying = Replaying::new(1000);
+        replaying.record(Lsn(1), entry(1, 0).encode()).unwrap();
+        let refused = replaying.record(Lsn(2), entry(1, 2).encode()).unwrap_err();
+        assert!(refused.contains("the log would have a gap"), "{refused}");
+    }
+}

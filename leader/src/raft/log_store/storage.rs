@@ -48,11 +48,11 @@ impl LogStore {
         };
         state.index.follows(first.at.index).map_err(io::Error::other)?;
         let records = appended.iter().map(|entry| entry.bytes.clone()).collect();
-        let acks = self.0.acks.clone();
+        let (acks, cuts) = (self.0.acks.clone(), self.0.acks.cuts());
         let first = self.enqueue(&mut state, records, move |synced| match synced {
             Ok(_) => {
                 durable(Ok(()));
-                acks.synced(last);
+                acks.synced(last, cuts);
             }
             Err(e) => durable(Err(io_error(e))),
         });

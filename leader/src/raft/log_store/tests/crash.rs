@@ -1,3 +1,4 @@
+use super::reconcile::Reconciled;
 use super::*;
 
 /// What the script was told is durable before the machine stopped.
