@@ -2,7 +2,8 @@
 //!
 //! Three classes per member: heartbeats and votes never wait behind the log, and the log never waits
 //! behind a snapshot. The log is pipelined: up to 64 messages and 8 MiB are under way on an ordered
-//! connection, and replies are taken in order.
+//! connection, and replies are taken in order. A heartbeat is a stream of one empty append for
+//! openraft; here it belongs to no stream, so that it does not end the one that carries the log.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -207,7 +208,10 @@ type Opening<'s> =
 /// The state of a pipelined stream of appends.
 struct Pipeline<S> {
     link: Link,
-    stream: u64,
+    /// Names the stream to the member; a heartbeat is outside of all streams.
+    stream: Option<u64>,
+    /// How long one reply may take.
+    patience: Duration,
     input: Option<S>,
     under_way: FuturesOrdered<BoxFuture<'static, (Result<Settled, Failed>, usize)>>,
     bytes: usize,
@@ -215,12 +219,12 @@ struct Pipeline<S> {
 
 impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
     fn send(&mut self, rpc: &AppendEntriesRequest<TypeConfig>) {
-        let request = append(rpc, Some(self.stream));
+        let request = append(rpc, self.stream);
         let bytes = match &request {
             Request::Append { entries, .. } => entries.iter().map(Bytes::len).sum::<usize>() + 64,
             _ => 0,
         };
-        let answer = self.link.call(Class::Data, &request, self.link.network.patience);
+        let answer = self.link.call(self.link.class, &request, self.patience);
         let (previous, term) = (rpc.prev_log_id, rpc.vote.leader_id.term);
         self.bytes += bytes;
         self.under_way.push_back(UnderWay { answer, previous, term, bytes }.settle().boxed());
@@ -283,15 +287,20 @@ impl RaftNetworkV2<TypeConfig> for Link {
         }
     }
 
-    fn stream_append<S>(&mut self, input: S, _: RPCOption) -> Opening<'_>
+    fn stream_append<S>(&mut self, input: S, option: RPCOption) -> Opening<'_>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         let network = self.network.clone();
-        let stream = network.env.rng.next_u64();
+        // openraft gives up a heartbeat after its interval, and gives a stream of the log the same
+        // time for each reply, which one slow sync exceeds.
+        let (stream, patience) = match self.class {
+            Class::Control => (None, option.hard_ttl()),
+            Class::Data | Class::Bulk => (Some(network.env.rng.next_u64()), network.patience),
+        };
         let link = Link { network, to: self.to, class: self.class };
-        let (under_way, bytes) = (FuturesOrdered::new(), 0);
-        let pipeline = Pipeline { link, stream, input: Some(input), under_way, bytes };
+        let (input, under_way, bytes) = (Some(input), FuturesOrdered::new(), 0);
+        let pipeline = Pipeline { link, stream, patience, input, under_way, bytes };
         let replies = futures::stream::unfold(pipeline, |mut pipeline| async move {
             let next = pipeline.next().await?;
             Some((next, pipeline))
@@ -365,3 +374,6 @@ impl RaftNetworkV2<TypeConfig> for Link {
         })))
     }
 }
+
+#[cfg(test)]
+mod tests;
