@@ -132,6 +132,7 @@ impl Acks {
     }
 
     /// How far this node's own log is synced.
+    #[cfg(test)]
     pub(crate) fn own(&self) -> Option<LogPos> {
         self.slots().own
     }
@@ -149,6 +150,7 @@ impl Acks {
 
     /// The last entry that each other member has applied, as far as the term that this node leads
     /// has told.
+    #[cfg(test)]
     pub(crate) fn applied_by(&self) -> BTreeMap<NodeId, LogPos> {
         self.slots().applied.clone()
     }

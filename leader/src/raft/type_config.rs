@@ -154,6 +154,7 @@ impl<T: Send + 'static> SlotResponder<T> {
     }
 
     /// A responder, and what receives its result.
+    #[cfg(test)]
     pub(crate) fn channel() -> (Self, tokio::sync::oneshot::Receiver<T>) {
         let (send, receive) = tokio::sync::oneshot::channel();
         (Self::new(move |result| drop(send.send(result))), receive)

@@ -173,6 +173,7 @@ impl LogStore {
     }
 
     /// The first entry that can be read.
+    #[cfg(test)]
     pub(crate) fn first(&self) -> Option<LogPos> {
         self.state().index.first()
     }

@@ -50,7 +50,7 @@ fn put(engine: &dyn Engine, key: &str, value: &str) {
 }
 
 fn value(text: &'static str) -> Option<Bytes> {
-    Some(text).map(Bytes::from)
+    Some(Bytes::from(text))
 }
 
 /// Another batch may follow at once; nothing has to be synced to be read.
