@@ -224,6 +224,15 @@ mod tests {
     }
 
     #[test]
+    fn every_name_is_explained_in_the_readme() {
+        let readme = include_str!("../README.md");
+        for (name, _, help) in names() {
+            assert!(readme.contains(&format!("| `{name}` | {help} |")), "{name}");
+        }
+        assert_eq!(readme.matches("| `tercet_").count(), names().count());
+    }
+
+    #[test]
     fn figures_say_what_the_status_and_the_counters_say() {
         let mut report = StatusReport { role: "leader".into(), term: 7, ..StatusReport::default() };
         report.log.applied = Some(42);
