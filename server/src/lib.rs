@@ -1,4 +1,4 @@
-//! The server of Tercet.
+#![doc = include_str!("../README.md")]
 
 #![allow(
     clippy::cast_possible_wrap,
