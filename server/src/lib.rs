@@ -1,5 +1,4 @@
 #![doc = include_str!("../README.md")]
-
 #![allow(
     clippy::cast_possible_wrap,
     reason = "the protocol's numbers are signed; lengths and counts are far below 2^63"

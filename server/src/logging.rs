@@ -32,6 +32,14 @@ pub fn filter(text: &str) -> Result<EnvFilter, FilterError> {
     EnvFilter::builder().parse(text).map_err(|error| refuse(error.to_string()))
 }
 
+/// The filter as it is meant: without a word about it, the consensus core is heard only when it
+/// fails, for it tells every heartbeat that a busy machine delays. `debug` and `trace` mean all.
+fn meant(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let all = ["openraft", "debug", "trace"].iter().any(|word| lower.contains(word));
+    if all { text.to_owned() } else { format!("{text},openraft=error") }
+}
+
 /// Where a filter came from, in the order of precedence.
 pub fn choose<'a>(
     flag: Option<&'a str>,
@@ -45,7 +53,7 @@ pub fn choose<'a>(
 /// Starts logging to stderr. A second call changes nothing.
 pub fn start(text: &str) -> Result<(), FilterError> {
     let started = tracing_subscriber::fmt()
-        .with_env_filter(filter(text)?)
+        .with_env_filter(filter(&meant(text))?)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
@@ -68,6 +76,15 @@ mod tests {
             let error = filter(bad).unwrap_err().to_string();
             assert!(error.contains("use error, warn, info"), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn the_core_is_quiet_unless_it_is_asked_for() {
+        assert_eq!(meant("info"), "info,openraft=error");
+        for text in ["debug", "info,leader=trace", "warn,openraft=info"] {
+            assert_eq!(meant(text), text);
+        }
+        filter(&meant("info")).unwrap();
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, three_nodes, until};
+use common::{PATIENCE, describe, three_nodes};
 use server::client::{Client, ClientError, Reply};
 use server::cluster::{Cluster, Signal};
 use tokio::task::JoinSet;
@@ -213,11 +213,22 @@ fn start(cluster: &Cluster, load: &Arc<Load>) -> JoinSet<()> {
 }
 
 /// Waits until so many more writes are acknowledged and reads answered.
-async fn goes_on(load: &Load, what: &str) {
+async fn goes_on(cluster: &Cluster, load: &Load, what: &str) {
     let (writes, reads) = (load.writes.load(SeqCst), load.reads.load(SeqCst));
-    let more =
-        async || load.writes.load(SeqCst) >= writes + 200 && load.reads.load(SeqCst) >= reads + 200;
-    until(&format!("writes and reads go on {what}"), more).await;
+    let begun = Instant::now();
+    while load.writes.load(SeqCst) < writes + 200 || load.reads.load(SeqCst) < reads + 200 {
+        if begun.elapsed() > PATIENCE {
+            let done = (load.writes.load(SeqCst) - writes, load.reads.load(SeqCst) - reads);
+            let (unknown, unread) = (load.unknown.load(SeqCst), load.unread.load(SeqCst));
+            panic!(
+                "{what}: {done:?} writes and reads in {PATIENCE:?}, {unknown} and {unread} without \
+                 answer so far\n{}",
+                describe(cluster).await
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    println!("{what}: writes and reads go on after {:?}", begun.elapsed());
 }
 
 /// Waits for another leader than `former`, asking the other nodes only.
@@ -276,29 +287,29 @@ async fn acknowledged_writes_and_reads_hold_through_kills_and_pauses_of_the_lead
     let mut cluster = three_nodes().await;
     let load = Arc::new(Load::default());
     let mut clients = start(&cluster, &load);
-    goes_on(&load, "in peace").await;
+    goes_on(&cluster, &load, "in peace").await;
 
     let first = cluster.leader().await.expect("a ready cluster has a leader");
     cluster.kill(first).unwrap();
     let second = other_leader(&cluster, first).await;
-    goes_on(&load, "without the killed leader").await;
+    goes_on(&cluster, &load, "without the killed leader").await;
     cluster.start(first).unwrap();
     cluster.ready(first, PATIENCE).await.unwrap();
-    goes_on(&load, "after the killed leader came back").await;
+    goes_on(&cluster, &load, "after the killed leader came back").await;
 
     cluster.signal(second, Signal::Pause).unwrap();
     let third = other_leader(&cluster, second).await;
-    goes_on(&load, "while the former leader is paused").await;
+    goes_on(&cluster, &load, "while the former leader is paused").await;
     cluster.signal(second, Signal::Resume).unwrap();
     cluster.ready(second, PATIENCE).await.unwrap();
-    goes_on(&load, "after the paused leader came back").await;
+    goes_on(&cluster, &load, "after the paused leader came back").await;
 
     let follower = cluster.ids().into_iter().find(|id| *id != third).unwrap();
     cluster.kill(follower).unwrap();
-    goes_on(&load, "without a follower").await;
+    goes_on(&cluster, &load, "without a follower").await;
     cluster.start(follower).unwrap();
     cluster.ready(follower, PATIENCE).await.unwrap();
-    goes_on(&load, "after the follower came back").await;
+    goes_on(&cluster, &load, "after the follower came back").await;
 
     load.stop.store(true, SeqCst);
     while clients.join_next().await.is_some() {}
@@ -321,7 +332,7 @@ async fn a_whole_cluster_killed_at_once_comes_back_with_everything() {
     let mut cluster = three_nodes().await;
     let load = Arc::new(Load::default());
     let mut clients = start(&cluster, &load);
-    goes_on(&load, "in peace").await;
+    goes_on(&cluster, &load, "in peace").await;
     for id in cluster.ids() {
         cluster.kill(id).unwrap();
     }

@@ -110,9 +110,29 @@ impl Drop for Process {
     }
 }
 
-/// The last lines of a file, empty where it cannot be read.
+/// The last lines of a log, empty where it cannot be read. A panic that has scrolled away is shown
+/// first.
 pub fn last_lines(path: &Path, lines: usize) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].join("\n")
+    let from = all.len().saturating_sub(lines);
+    let panic = all[..from].iter().position(|line| line.contains("panicked at"));
+    let shown = panic.map_or(&[][..], |at| &all[at..from.min(at + 4)]);
+    [shown, &all[from..]].concat().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_the_last_lines_and_the_panic_before_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        assert_eq!(last_lines(&path, 3), "");
+        std::fs::write(&path, "a\nb\nc\nd\n").unwrap();
+        assert_eq!(last_lines(&path, 3), "b\nc\nd");
+        std::fs::write(&path, "thread 'x' panicked at y:\nwhy\nc\nd\ne\nf\n").unwrap();
+        assert_eq!(last_lines(&path, 1), "thread 'x' panicked at y:\nwhy\nc\nd\nf");
+    }
 }

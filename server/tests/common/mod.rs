@@ -2,7 +2,11 @@
 //!
 //! The clusters themselves are `server::cluster::Cluster`, which the demo uses too.
 #![allow(dead_code, reason = "each test binary uses its own part")]
-#![allow(clippy::unwrap_used, reason = "these are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::format_push_string,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -97,4 +101,17 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
 pub(crate) fn host_port(address: &str) -> (String, String) {
     let (host, port) = address.rsplit_once(':').unwrap();
     (host.to_owned(), port.to_owned())
+}
+
+/// What every node says of itself, and the end of its log: for a failed assertion.
+pub(crate) async fn describe(cluster: &Cluster) -> String {
+    let mut text = String::new();
+    for id in cluster.ids() {
+        let status = match cluster.status(id).await {
+            Ok(status) => format!("{status:?}"),
+            Err(error) => error.to_string(),
+        };
+        text += &format!("--- node {id}: {status}\n{}\n", cluster.last_words(id));
+    }
+    text
 }
