@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use async_trait::async_trait;
 use common::env::SplitMix64;
 use common::env::simulated::{SimWorldClock, Trace};
 use common::ids::Incarnation;
-use common::storage::disk::{Disk, DiskError, File, Open};
+use common::storage::disk::Disk;
+use common::storage::disk::simulated::{SimDisk, SimDiskConfig};
 use common::transport::Transport;
 use common::transport::simulated::{Latency, Observer, Rate, SimNetwork, SimNetworkConfig};
 
@@ -92,51 +92,53 @@ impl Net {
 
 /// The disk of a machine.
 #[derive(Debug)]
-pub(crate) struct Platter {}
-
-impl Platter {
-    pub(super) fn new(_: Place, _: &SplitMix64, _: &Trace, _: &ClusterConfig) -> Self {
-        Self {}
-    }
-
-    pub(super) fn mount(&self, _: Incarnation) -> Arc<dyn Disk> {
-        Arc::new(NoDisk)
-    }
-
-    pub(super) fn crash(&self) {}
-
-    pub(super) fn power_loss(&self) {}
-
-    pub(super) fn fail_next_sync(&self) {}
-
-    pub(super) fn apply(&self, _: &Weather) {}
+pub(crate) struct Platter {
+    place: Place,
+    disk: SimDisk,
 }
 
-/// A folder in which there is nothing.
-#[derive(Debug)]
-struct NoDisk;
+impl Platter {
+    pub(super) fn new(
+        place: Place,
+        clock: &SimWorldClock,
+        rng: &SplitMix64,
+        trace: &Trace,
+        config: &ClusterConfig,
+    ) -> Self {
+        let settings =
+            SimDiskConfig { sector_bytes: u64::from(config.sector), ..SimDiskConfig::default() };
+        Self { place, disk: SimDisk::new(place.id(), clock, rng, trace.clone(), settings) }
+    }
 
-#[async_trait]
-impl Disk for NoDisk {
-    async fn open(&self, path: &str, _: Open) -> Result<Arc<dyn File>, DiskError> {
-        Err(DiskError::NotFound(path.into()))
+    /// The disk for a new incarnation of the node; older ones are cut off.
+    pub(super) fn mount(&self, incarnation: Incarnation) -> Arc<dyn Disk> {
+        self.disk.mount(incarnation)
     }
-    async fn list(&self, _: &str) -> Result<Vec<String>, DiskError> {
-        Ok(Vec::new())
+
+    /// The process is gone, the cache stays.
+    pub(super) fn crash(&self) {
+        self.disk.crash();
     }
-    async fn create_dir(&self, _: &str) -> Result<(), DiskError> {
-        Ok(())
+
+    /// The machine is gone: what was not synced is kept, lost or torn.
+    pub(super) fn power_loss(&self) {
+        self.disk.power_loss();
     }
-    async fn rename(&self, _: &str, _: &str) -> Result<(), DiskError> {
-        Ok(())
+
+    pub(super) fn fail_next_sync(&self) {
+        self.disk.fail_next_sync();
     }
-    async fn remove(&self, _: &str) -> Result<(), DiskError> {
-        Ok(())
+
+    pub(super) fn apply(&self, weather: &Weather) {
+        self.disk.set_full(weather.disk_full.contains(&self.place));
+        self.disk.stall_syncs(weather.sync_stalled.contains(&self.place));
+        let slow = weather.disk_slow.get(&self.place).copied().unwrap_or(1);
+        self.disk.set_slow(u32::from(slow));
     }
-    async fn remove_dir(&self, _: &str) -> Result<(), DiskError> {
-        Ok(())
-    }
-    async fn sync_dir(&self, _: &str) -> Result<(), DiskError> {
-        Ok(())
+
+    /// A copy of what is durable now, as a disk of its own: what is done to it changes nothing.
+    #[allow(dead_code, reason = "the durability ledger reads it")]
+    pub(crate) fn durable_image(&self) -> Arc<dyn Disk> {
+        self.disk.durable_image().mount(Incarnation(1))
     }
 }

@@ -53,7 +53,7 @@ impl<S: Strategy> Machine<S> {
         config: &ClusterConfig,
     ) -> Self {
         let host = SimHost::new(place.id(), clock, rng, trace.clone());
-        let disk = Platter::new(place, rng, trace, config);
+        let disk = Platter::new(place, clock, rng, trace, config);
         let state = State { wanted: true, env: None, node: None, link: None, excuse: None };
         Self { place, host, disk, state: Mutex::new(state) }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::segment::make_spare;
-use super::state::{Phase, Shared, segment_name};
+use super::state::{Shared, segment_name};
 use crate::storage::disk::DiskError;
 
 /// Spare segments, the reserve included.
@@ -28,7 +28,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         }
         let (ended, poisoned, full) = {
             let state = shared.state();
-            (state.phase == Phase::Ended, state.poisoned.is_some(), state.full)
+            (state.has_written(), state.poisoned.is_some(), state.full)
         };
         if ended || poisoned {
             return;
@@ -69,7 +69,7 @@ async fn fill_stock(shared: &Shared) -> Result<(), DiskError> {
                 state.full = false;
                 return Ok(());
             }
-            if state.phase == Phase::Ended || state.poisoned.is_some() {
+            if state.has_written() || state.poisoned.is_some() {
                 return Ok(());
             }
             state.last_spare += 1;

@@ -23,7 +23,8 @@
 //!
 //! # Caveats
 //!
-//! - Rot in the last group of a log that was not closed looks like a torn write, and is cut.
+//! - Rot in the last group of a log that was not closed looks like a torn write, and is cut. To
+//!   close the log ([`Wal::close`]) writes a seal behind it, and then it does not.
 //! - Segments that are missing at the end, or at the start, are not noticed: the owner knows which
 //!   records must be there.
 //! - The number of a record that was cut off, or lost in a crash, is given again.
@@ -41,6 +42,8 @@
 //! | `state` | what they share |
 
 mod config;
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
 mod error;
 mod format;
 mod keeper;
@@ -69,6 +72,7 @@ use crate::env::Env;
 
 pub use config::{DiskHealth, WalConfig};
 pub use error::WalError;
+pub use scan::{Inspected, inspect};
 
 /// The number of a record in its log: dense, from 1. Numbers of records that were refused on a full
 /// disk after they had been queued stay empty.
@@ -122,7 +126,7 @@ impl Wal {
         let next = found.next;
         let active = found.segments.back().and_then(|newest| {
             let (file, header) = (newest.file.clone()?, newest.header);
-            Some(Active { file, header, offset: newest.end, chain: found.chain, reserve: false })
+            Some(Active { file, header, offset: newest.end, chain: found.chain })
         });
         let active = active.expect("recovery returns an open segment");
         let state = State {
@@ -155,8 +159,8 @@ impl Wal {
             ended: Notify::new(),
         });
         let writer = Writer::new(shared.clone(), active, next, found.sealed);
-        drop(env.spawn("wal writer", writer.run()));
-        drop(env.spawn("wal keeper", keeper::keep(shared.clone())));
+        let keeper = env.spawn("wal keeper", keeper::keep(shared.clone()));
+        drop(env.spawn("wal writer", writer.run(keeper)));
         Ok(Self { shared })
     }
 
@@ -213,7 +217,8 @@ impl Wal {
         last
     }
 
-    /// Returns when everything appended before is durable, with the number of the last record.
+    /// Returns when everything appended before is durable or was refused, with the number of the
+    /// last record.
     pub async fn sync(&self) -> Result<Lsn, WalError> {
         let (tell, told) = oneshot::channel();
         self.append(Vec::new(), move |done| {

@@ -3,8 +3,12 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::Lsn;
-use super::format::{ALIGN, FRAME_HEADER, FrameHeader, SEGMENT_HEADER, SegmentHeader};
+use super::format::{
+    ALIGN, FRAME_HEADER, FrameHeader, Kind, Records, SEGMENT_HEADER, SegmentHeader,
+};
 
 /// A valid frame that continues the log, and where its body is.
 #[derive(Clone, Debug)]
@@ -109,4 +113,43 @@ fn last_byte(bytes: &[u8], from: usize) -> Option<usize> {
         end -= ZEROS.len();
     }
     tail[..end].iter().rposition(|byte| *byte != 0).map(|at| from + at)
+}
+
+/// What the bytes of one segment hold, as far as they tell without the segments around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// Its number in the log, from 1.
+    pub segment: u64,
+    /// Its first record.
+    pub first: Lsn,
+    /// Its valid records, in order.
+    pub records: Vec<(Lsn, Bytes)>,
+    /// Where they end.
+    pub end: u64,
+    /// What follows, when something does: for the newest segment a torn write, which opening the
+    /// log would cut, or damage, which it would refuse.
+    pub tail: Option<String>,
+}
+
+/// Looks at the bytes of one segment without changing anything: for tools, and for fuzzers. An
+/// error says why they are no segment.
+pub fn inspect(bytes: &[u8]) -> Result<Inspected, String> {
+    let header = SegmentHeader::decode(bytes)?;
+    let mut records = Vec::new();
+    let scanned = scan(&header, bytes, |found| {
+        if found.header.kind == Kind::Records {
+            let lsns = (found.header.first.0..).map(Lsn);
+            let body = Records::new(&bytes[found.body.clone()], found.header.count);
+            records.extend(lsns.zip(body.map(Bytes::copy_from_slice)));
+        }
+        Ok::<(), std::convert::Infallible>(())
+    });
+    let scanned = scanned.unwrap_or_else(|never| match never {});
+    let tail = match scanned.tail {
+        Tail::Blank => None,
+        Tail::Torn(end) => Some(format!("a torn write up to byte {end}")),
+        Tail::Damaged(proof) => Some(format!("damage, as the frame at byte {proof} proves")),
+    };
+    let (segment, first, end) = (header.number, header.first, scanned.end as u64);
+    Ok(Inspected { segment, first, records, end, tail })
 }

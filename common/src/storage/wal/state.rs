@@ -72,6 +72,8 @@ pub(super) enum Phase {
     Open,
     /// Takes no records, works off what is queued.
     Closing,
+    /// All is written; the keeper ends.
+    Written,
     /// Its tasks are gone.
     Ended,
 }
@@ -92,7 +94,7 @@ pub(super) struct State {
     pub(super) poisoned: Option<String>,
     /// No segment could be added to the stock.
     pub(super) full: bool,
-    /// Bytes of the current segment that are not written yet; none when it is the reserve.
+    /// Bytes of the current segment that are not written yet.
     pub(super) room: u64,
     /// Bytes that wait to be written, at most.
     pub(super) queued: u64,
@@ -107,6 +109,11 @@ pub(super) struct State {
 const SYNC_TIMES: usize = 256;
 
 impl State {
+    /// Whether the writer has nothing more to do, for ever.
+    pub(super) fn has_written(&self) -> bool {
+        matches!(self.phase, Phase::Written | Phase::Ended)
+    }
+
     /// Whether these records are refused at once, and why.
     pub(super) fn admit(
         &self,
@@ -120,11 +127,16 @@ impl State {
         // With the disk full, what an ordinary append may use is what is left of the current
         // segment. The writer decides for those who may use more.
         let size: u64 = records.iter().map(|record| frame_size(record.len()) as u64).sum();
-        let left = self.room.saturating_sub(self.queued);
+        let left = if self.is_reserved() { 0 } else { self.room.saturating_sub(self.queued) };
         if self.full && right == Right::Ordinary && !records.is_empty() && size > left {
             return Err(WalError::Full);
         }
         Ok(())
+    }
+
+    /// Whether what is left of the current segment is all that the disk gives.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.full && self.stock.is_empty()
     }
 
     pub(super) fn note_sync(&mut self, time: Duration) {
@@ -160,7 +172,7 @@ pub(super) struct Shared {
     pub(super) chores: Notify,
     /// The stock has grown, or cannot.
     pub(super) stocked: Notify,
-    /// The writer is gone.
+    /// The tasks are gone.
     pub(super) ended: Notify,
 }
 

@@ -10,6 +10,7 @@ use super::format::{FRAME_HEADER, Finished, Group, SEGMENT_HEADER, SegmentHeader
 use super::segment::make_segment;
 use super::state::{Durable, Pending, Phase, Shared, Spare};
 use super::{Lsn, Right, WalError};
+use crate::env::Task;
 use crate::storage::disk::{DiskError, File};
 
 /// The segment that is written.
@@ -18,8 +19,6 @@ pub(super) struct Active {
     pub(super) header: SegmentHeader,
     pub(super) offset: u64,
     pub(super) chain: u32,
-    /// It was the last one in stock.
-    pub(super) reserve: bool,
 }
 
 pub(super) struct Writer {
@@ -37,9 +36,9 @@ pub(super) struct Writer {
 }
 
 impl Active {
-    /// Bytes that ordinary records may still take when the disk is full.
+    /// Bytes that are not written yet.
     pub(super) const fn room(&self) -> u64 {
-        if self.reserve { 0 } else { self.header.bytes - self.offset }
+        self.header.bytes - self.offset
     }
 }
 
@@ -60,11 +59,18 @@ struct Filled {
     answers: Vec<Answer>,
 }
 
-struct Answer(Durable, Result<Lsn, WalError>);
+/// What an append will be told.
+struct Answer {
+    durable: Durable,
+    last: Lsn,
+    /// Whether it has records: without, it only waits for those before.
+    records: bool,
+    refusal: Option<WalError>,
+}
 
 impl Answer {
     fn give(self) {
-        (self.0)(self.1);
+        (self.durable)(self.refusal.map_or(Ok(self.last), Err));
     }
 }
 
@@ -73,7 +79,8 @@ impl Writer {
         Self { shared, active, backlog: VecDeque::new(), next, void: 0, sealed }
     }
 
-    pub(super) async fn run(mut self) {
+    /// Works until the log is closed. Then `keeper` ends, too.
+    pub(super) async fn run(mut self, keeper: Task<()>) {
         while self.wait().await {
             if let Some(reason) = self.poisoned() {
                 self.refuse_all(&WalError::Poisoned(reason));
@@ -87,8 +94,11 @@ impl Writer {
             self.note_oldest();
         }
         self.seal().await;
-        self.shared.state().phase = Phase::Ended;
+        self.shared.state().phase = Phase::Written;
         self.shared.chores.notify_one();
+        // It may have ended before, by a panic or a poisoned log.
+        let _ = keeper.await;
+        self.shared.state().phase = Phase::Ended;
         self.shared.ended.notify_waiters();
     }
 
@@ -128,19 +138,19 @@ impl Writer {
     /// segment.
     fn fill(&mut self) -> Step {
         let limit = self.shared.config.group_bytes as u64;
-        let (durable, full) = {
+        let (durable, reserved) = {
             let mut state = self.shared.state();
             state.oldest_taken = self.backlog.front().map(|pending| pending.at);
-            (state.durable, state.full)
+            (state.durable, state.is_reserved())
         };
-        let Active { header, offset, chain, reserve, .. } = self.active;
+        let Active { header, offset, chain, .. } = self.active;
         let mut group = Group::new(header, offset, chain, self.next, durable);
         if self.void > 0 {
             group.push_void(self.void);
         }
         let (mut answers, mut records, mut estimate) = (Vec::new(), 0, 0);
         'backlog: while let Some(pending) = self.backlog.front_mut() {
-            let kept_back = full && reserve && pending.right == Right::Ordinary;
+            let kept_back = reserved && pending.right == Right::Ordinary;
             while let Some(record) = pending.records.front() {
                 if kept_back && records > 0 {
                     break 'backlog;
@@ -168,8 +178,9 @@ impl Writer {
                 pending.records.pop_front();
                 pending.split = true;
             }
-            if let Some(Pending { durable, refusal, last, .. }) = self.backlog.pop_front() {
-                answers.push(Answer(durable, refusal.map_or(Ok(last), Err)));
+            if let Some(pending) = self.backlog.pop_front() {
+                let Pending { durable, refusal, last, split, .. } = pending;
+                answers.push(Answer { durable, last, records: split, refusal });
             }
         }
         if records == 0 {
@@ -207,8 +218,11 @@ impl Writer {
                 Some(WalError::Poisoned(e.to_string()))
             }
         };
-        for Answer(durable, result) in answers {
-            durable(failed.as_ref().map_or(result.clone(), |why| result.and(Err(why.clone()))));
+        for mut answer in answers {
+            if answer.records || failed != Some(WalError::Full) {
+                answer.refusal = answer.refusal.or_else(|| failed.clone());
+            }
+            answer.give();
         }
         // The rest of an append whose first records were refused.
         if failed.is_some() && self.backlog.front().is_some_and(|pending| pending.split) {
@@ -269,7 +283,8 @@ impl Writer {
         let size: u64 = pending.records.iter().map(|record| frame_size(record.len()) as u64).sum();
         self.shared.state().queued -= size;
         self.refuse(pending.records.len() as u32);
-        Some(Answer(pending.durable, Err(WalError::Full)))
+        let Pending { durable, last, .. } = pending;
+        Some(Answer { durable, last, records: true, refusal: Some(WalError::Full) })
     }
 
     /// Goes on in a new segment, with room for so many bytes of records.
@@ -286,7 +301,7 @@ impl Writer {
 
     /// False when there is no spare that these records may use.
     async fn next_segment(&mut self, bytes: u64, right: Right) -> Result<bool, DiskError> {
-        let Some((mut spare, reserve)) = take_spare(&self.shared, right).await else {
+        let Some(mut spare) = take_spare(&self.shared, right).await else {
             return Ok(false);
         };
         let made = async {
@@ -314,7 +329,7 @@ impl Writer {
         let segment = made?;
         crate::sometimes!("segment-rolled");
         let (header, chain, offset) = (segment.header, segment.header.chain, segment.end);
-        self.active = Active { file: spare.file, header, offset, chain, reserve };
+        self.active = Active { file: spare.file, header, offset, chain };
         let mut state = self.shared.state();
         if let Some(before) = state.segments.back_mut() {
             before.close();
@@ -353,8 +368,8 @@ impl Writer {
     }
 }
 
-/// A spare, and whether it was the last one.
-async fn take_spare(shared: &Shared, right: Right) -> Option<(Spare, bool)> {
+/// A spare that these records may use, when it is there; nothing, when there will be none.
+async fn take_spare(shared: &Shared, right: Right) -> Option<Spare> {
     let least = match right {
         Right::Ordinary => 2,
         Right::Reserve => 1,
@@ -363,8 +378,7 @@ async fn take_spare(shared: &Shared, right: Right) -> Option<(Spare, bool)> {
         {
             let mut state = shared.state();
             if state.stock.len() >= least {
-                let spare = state.stock.pop_front()?;
-                return Some((spare, state.stock.is_empty()));
+                return state.stock.pop_front();
             }
             if state.full || state.poisoned.is_some() {
                 return None;

@@ -104,11 +104,19 @@ struct Faults {
     stalled: bool,
     sync_failures: u32,
     dir_sync_failures: u32,
+    /// What the next write does: nothing, with an error, or some of its bytes on a full disk.
+    next_write: Option<WriteFault>,
     reads: BTreeMap<(String, u64), ReadFault>,
     /// Changes the disk takes before it stops.
     changes_left: Option<u64>,
     /// It was asked for one change more.
     stopped: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WriteFault {
+    Fails,
+    Full(usize),
 }
 
 /// What a disk has done since it was made.
@@ -241,6 +249,16 @@ impl SimDisk {
     /// Fails the next sync of a folder: the changes of its names are seen, and never durable.
     pub fn fail_next_dir_sync(&self) {
         self.0.state().faults.dir_sync_failures += 1;
+    }
+
+    /// Fails the next write: nothing is written.
+    pub fn fail_next_write(&self) {
+        self.0.state().faults.next_write = Some(WriteFault::Fails);
+    }
+
+    /// Finds no space in the middle of the next write, after so many bytes.
+    pub fn fill_next_write(&self, written: usize) {
+        self.0.state().faults.next_write = Some(WriteFault::Full(written));
     }
 
     /// Whether there is no room for one byte more.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::super::{Disk, DiskError, File, Open, parent, parts};
 use super::names::Entry;
 use super::sectors::Body;
-use super::{Hardware, ReadFault, State, input_output_error, off};
+use super::{Hardware, ReadFault, State, WriteFault, input_output_error, off};
 use crate::ids::Incarnation;
 
 /// What reading and writing costs beside a sync, when the disk is slowed: below a millisecond,
@@ -264,6 +264,15 @@ impl File for SimFile {
     async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<(), DiskError> {
         self.mount.access().await;
         let mut state = self.mount.change(&self.path, "write", &bytes)?;
+        match state.faults.next_write.take() {
+            Some(WriteFault::Fails) => return Err(input_output_error(&self.path, "write")),
+            Some(WriteFault::Full(written)) => {
+                let written = written.min(bytes.len());
+                self.body(&mut state, "write")?.write(offset, &bytes[..written]);
+                return Err(self.full());
+            }
+            None => {}
+        }
         let growth = self.body(&mut state, "write")?.growth(offset, bytes.len() as u64);
         if !state.fits(growth) {
             return Err(self.full());

@@ -112,7 +112,7 @@ impl Body {
     }
 
     pub(super) fn sectors(&self, offset: u64, length: u64) -> std::ops::Range<u64> {
-        offset / self.size..(offset + length).div_ceil(self.size)
+        offset / self.size..offset.saturating_add(length).div_ceil(self.size)
     }
 
     pub(super) fn read(&self, offset: u64, length: usize) -> Bytes {

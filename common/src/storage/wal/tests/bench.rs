@@ -40,11 +40,15 @@ impl Transport for Nobody {
 }
 
 pub(super) fn env(disk: Arc<dyn Disk>) -> Env {
+    env_with_rng(disk, 4711)
+}
+
+fn env_with_rng(disk: Arc<dyn Disk>, seed: u64) -> Env {
     Env::new(Parts {
         node: NodeId(1),
         incarnation: Incarnation(1),
         clock: Arc::new(SystemClock::default()),
-        rng: Arc::new(SplitMix64::new(4711)),
+        rng: Arc::new(SplitMix64::new(seed)),
         spawn: Arc::new(TokioSpawn),
         transport: Arc::new(Nobody),
         disk,
@@ -57,9 +61,20 @@ pub(super) fn sim_disk(seed: u64) -> SimDisk {
     SimDisk::new(NodeId(1), &world, &rng, Trace::default(), SimDiskConfig::instant())
 }
 
+/// A simulated disk whose syncs take a while.
+pub(super) fn slow_disk(seed: u64) -> SimDisk {
+    let (world, rng) = (SimWorldClock::new(), SplitMix64::new(seed));
+    SimDisk::new(NodeId(1), &world, &rng, Trace::default(), SimDiskConfig::default())
+}
+
 /// The environment of a new incarnation over a simulated disk.
 pub(super) fn mount(disk: &SimDisk) -> Env {
     env(disk.mount(Incarnation(1)))
+}
+
+/// The same with other randomness.
+pub(super) fn mount_with_rng(disk: &SimDisk, seed: u64) -> Env {
+    env_with_rng(disk.mount(Incarnation(1)), seed)
 }
 
 /// All that a log replayed.
@@ -106,4 +121,10 @@ pub(super) fn record(n: u64, length: usize) -> Bytes {
         bytes.push(b'a' + (bytes.len() as u64 * (n + 7) % 26) as u8);
     }
     bytes.into()
+}
+
+/// Lets the keeper of the log do what it has to do. Tasks on paused time only.
+#[expect(clippy::disallowed_methods, reason = "the test's own time")]
+pub(super) async fn settle() {
+    tokio::time::sleep(Duration::from_secs(3)).await;
 }
