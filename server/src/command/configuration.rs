@@ -41,11 +41,14 @@ pub(super) fn get(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
     let fixed = SETTINGS.iter().map(|(name, value)| (*name, (*value).to_owned()));
     let mut settings: Vec<_> = fixed.chain(own).collect();
     settings.sort();
-    let asked = |name: &str| {
-        words[2..].iter().any(|pattern| matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
-    };
-    let found = settings.into_iter().filter(|(name, _)| asked(name));
-    say(Value::Map(found.map(|(name, value)| (Value::bulk(name), Value::bulk(value))).collect()))
+    let found = settings.into_iter().filter_map(|(name, value)| {
+        let asked = |pattern: &&Bytes| matches(&pattern.to_ascii_lowercase(), name.as_bytes());
+        let pattern = words[2..].iter().find(asked)?;
+        // A name without a pattern in it comes back as the client wrote it.
+        let name = if is(pattern, name) { pattern.clone() } else { name.into() };
+        Some((Value::Bulk(name), Value::bulk(value)))
+    });
+    say(Value::Map(found.collect()))
 }
 
 /// CONFIG SET name value [name value ...]: only what is so already.

@@ -23,7 +23,7 @@ pub(super) fn some(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
     match &words[2..] {
         [] => all(context, words),
         names => {
-            let found = names.iter().map(|name| named(name).map_or(Value::NullArray, described));
+            let found = names.iter().map(|name| named(name).map_or(Value::Null, described));
             say(Value::Array(found.collect()))
         }
     }

@@ -10,8 +10,8 @@ use super::rows::{Ledger, first_row, key_row, parse_row};
 use super::state::State;
 use super::{EXPIRY, KEYS, MAX_SWEEP};
 
-/// Bytes of rows that are read at once.
-const PAGE_BYTES: usize = 1 << 20;
+/// Bytes of rows over which a sweep removes no further ones.
+const SWEEP_BYTES: usize = 1 << 20;
 
 /// Whether there is something to sweep at `upto`.
 pub(super) fn is_due(state: &dyn Read, upto: Hlc) -> Result<bool, EngineError> {
@@ -65,17 +65,31 @@ fn due_deadlines(generation: u32, upto: u64) -> KeyRange {
     KeyRange { start: Bound::Included(first_row(generation, 0)), end }
 }
 
-/// Up to `limit` rows of a range, and whether it may have more. One page only: what is left is for
-/// the next sweep.
+/// The first rows of a range, up to `limit` of them or [`SWEEP_BYTES`], and whether it may have more.
+///
+/// How many these are must follow from the rows alone: where a page of the state ends depends on
+/// what the commands before have changed in the same batch, and members batch differently.
 fn rows(
     state: &State<'_, '_>,
     keyspace: Keyspace,
-    range: KeyRange,
+    mut range: KeyRange,
     limit: usize,
 ) -> Result<(Vec<Bytes>, bool), EngineError> {
-    if limit == 0 {
-        return Ok((Vec::new(), true));
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while rows.len() < limit && bytes < SWEEP_BYTES {
+        let items = limit - rows.len();
+        let page = state.draft.scan(keyspace, &range, PageLimit { items, bytes: SWEEP_BYTES })?;
+        for (row, value) in page.items {
+            if rows.len() == limit || bytes >= SWEEP_BYTES {
+                return Ok((rows, true));
+            }
+            bytes += row.len() + value.len();
+            rows.push(row);
+        }
+        match rows.last() {
+            Some(last) if page.more => range = range.after(last.clone()),
+            _ => return Ok((rows, false)),
+        }
     }
-    let page = state.draft.scan(keyspace, &range, PageLimit { items: limit, bytes: PAGE_BYTES })?;
-    Ok((page.items.into_iter().map(|(row, _)| row).collect(), page.more))
+    Ok((rows, true))
 }

@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn words_are_split_as_redis_splits_them() {
-        let table: [(&[u8], Option<&[&[u8]]>); 17] = [
+        type Words = Option<&'static [&'static [u8]]>;
+        let table: [(&[u8], Words); 17] = [
             (b"", Some(&[])),
             (b" \t\x0b ", Some(&[])),
             (b"GET key", Some(&[b"GET", b"key"])),
