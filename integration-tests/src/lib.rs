@@ -8,6 +8,8 @@ compile_error!(
 
 pub mod check;
 pub mod history;
+pub mod invariant;
+pub mod ledger;
 pub mod mark;
 pub mod mutant;
 pub mod plan;

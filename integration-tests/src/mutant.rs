@@ -18,6 +18,9 @@ use crate::world::{self, Options, Report};
 /// The list, as the repository has it.
 const LIST: &str = include_str!("../mutants.toml");
 
+/// The judge of mutants that no cluster shows: a small test of their own kills them.
+pub const PROPERTY: &str = "property";
+
 /// One planted bug.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

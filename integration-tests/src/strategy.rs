@@ -1,5 +1,6 @@
 //! The seam between the judge and what it judges: one adapter per strategy, and what it promises.
 
+pub mod leader;
 pub mod model;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use common::env::Env;
 use common::ids::NodeId;
+use common::storage::disk::simulated::SimDisk;
+use common::transport::simulated::Envelope;
 use futures::future::BoxFuture;
 
 use crate::history::Reply;
@@ -45,6 +48,24 @@ pub enum Chore {
     Snapshot,
 }
 
+/// Something that must never be, found by looking inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Which judge found it.
+    pub judge: &'static str,
+    /// What it found.
+    pub claim: String,
+}
+
+/// What looking inside came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Claims or states that were looked at.
+    pub looked: u64,
+    /// What must never be.
+    pub broken: Vec<Broken>,
+}
+
 /// One replication strategy under test. The value is shared by all nodes of one run and may keep
 /// what a judge wants to know of all of them.
 pub trait Strategy: Send + Sync + 'static {
@@ -79,6 +100,30 @@ pub trait Strategy: Send + Sync + 'static {
     /// Why a node has stopped by itself, if it has.
     fn failure(&self, node: &Self::Node) -> Option<String> {
         let _ = node;
+        None
+    }
+
+    /// Hears every message at the moment in which it leaves.
+    fn overhear(&self, message: &Envelope) -> Findings {
+        let _ = message;
+        Findings::default()
+    }
+
+    /// Looks at the nodes that run.
+    fn look(&self, nodes: &BTreeMap<Place, Self::Node>) -> Findings {
+        let _ = nodes;
+        Findings::default()
+    }
+
+    /// A node's process is gone, with what it only had in memory.
+    fn died(&self, place: Place) {
+        let _ = place;
+    }
+
+    /// Whether what nodes have said is durable really is, in copies of what their disks keep for
+    /// certain. They may be written to.
+    fn audit(&self, images: BTreeMap<Place, SimDisk>) -> Option<BoxFuture<'static, Findings>> {
+        let _ = images;
         None
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Verdict;
 use crate::plan::{ClusterConfig, Plan};
+use crate::strategy::leader::Leader;
 use crate::strategy::model::{Bug, Model};
 use crate::time::SimTime;
 use crate::world::{self, Options, Report, Stats};
@@ -95,7 +96,8 @@ impl Subject {
     /// Runs a plan on a fresh cluster.
     pub fn run(self, plan: &Plan, options: &Options) -> Report {
         match self {
-            Self::Leader | Self::Model => world::run(Model::new(Bug::None), plan, options),
+            Self::Leader => world::run(Leader::new(&plan.config), plan, options),
+            Self::Model => world::run(Model::new(Bug::None), plan, options),
         }
     }
 }

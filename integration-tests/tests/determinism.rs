@@ -1,10 +1,12 @@
-//! One seed is one run: in this process, in a fresh one, alone and at the end of a sweep.
+//! One seed is one run: in this process, in a fresh one, alone, at the end of a sweep, and on a
+//! machine that is busy with something else.
 //!
 //! The control leaves tokio's own generator unseeded. If its runs were equal too, equal runs would
 //! prove nothing.
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use integration_tests::sweep::{Length, Line, Subject};
 use integration_tests::world::{Options, RuntimeSeed};
@@ -31,6 +33,30 @@ fn elsewhere(from: u64, count: u64, more: &[&str]) -> Vec<(u64, String)> {
     lines.map(|line| (line.seed, line.digest)).collect()
 }
 
+/// Keeps every core busy while something else is done.
+fn beside_load<T>(work: impl FnOnce() -> T) -> T {
+    /// Ends the load, also when the work panics.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) * 2 {
+            threads.spawn(|| {
+                let mut number = 1_u64;
+                while !done.load(Ordering::Relaxed) {
+                    number = std::hint::black_box(number.wrapping_mul(3));
+                }
+            });
+        }
+        let _done = Done(&done);
+        work()
+    })
+}
+
 #[test]
 fn a_seed_is_one_run_in_any_process_alone_and_tenth_of_a_sweep() {
     let sweep = elsewhere(100, 10, &[]);
@@ -38,6 +64,8 @@ fn a_seed_is_one_run_in_any_process_alone_and_tenth_of_a_sweep() {
     let (last, digest) = sweep[9].clone();
     assert_eq!(last, 109);
     assert_eq!(elsewhere(last, 1, &[]), [(last, digest.clone())], "alone in a fresh process");
+    let loaded = beside_load(|| elsewhere(last, 1, &[]));
+    assert_eq!(loaded, [(last, digest.clone())], "on a busy machine");
     assert_eq!(here(last, RuntimeSeed::Plan), digest, "in this process");
     assert_eq!(here(last, RuntimeSeed::Plan), digest, "again in this process");
     let different: BTreeSet<_> = sweep.iter().map(|(_, digest)| digest).collect();

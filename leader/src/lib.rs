@@ -7,6 +7,7 @@ mod entry;
 pub mod error;
 mod failover;
 mod identity;
+pub mod inspect;
 pub mod key_value;
 mod membership;
 pub mod message;

@@ -138,6 +138,11 @@ impl Source {
             0,
             usize::from(!page.more && !keyspace.0.starts_with(crate::apply::OWN_PREFIX))
         );
+        let missing = mutate!(
+            "dedup_not_in_snapshot",
+            missing,
+            if *keyspace == crate::session::CLIENTS { page.items.len() } else { missing }
+        );
         for (key, value) in page.items.iter().rev().skip(missing).rev() {
             self.sum.add(keyspace.0, key, value);
             self.buffer.put_u8(ITEM);

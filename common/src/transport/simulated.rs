@@ -196,7 +196,8 @@ impl SimNetwork {
 
     /// Ends all cuts, isolations, clogs, rates and unruliness. Latencies stay.
     pub fn heal_all(&self) {
-        self.0.state().heal_all();
+        let now = self.0.world.elapsed();
+        self.0.state().heal_all(now);
         self.0.changed.notify_one();
     }
 
@@ -213,10 +214,12 @@ impl SimNetwork {
         self.0.changed.notify_one();
     }
 
-    /// Holds what arrives from `from` at `to` back for `length` from now.
+    /// Holds what arrives from `from` at `to` back for `length` from now; no length ends an earlier
+    /// clog.
     pub fn clog(&self, from: NodeId, to: NodeId, length: Duration) {
-        let until = self.0.world.elapsed() + length;
-        self.0.state().link(from, to).clogged_until = until;
+        let now = self.0.world.elapsed();
+        self.0.state().clog(from, to, now + length, now);
+        self.0.changed.notify_one();
     }
 
     /// Gives a directed pair a latency of its own, or takes it back.
@@ -226,7 +229,9 @@ impl SimNetwork {
 
     /// Slows a directed pair down, or ends that.
     pub fn set_rate(&self, from: NodeId, to: NodeId, rate: Option<Rate>) {
-        self.0.state().link(from, to).rate = rate;
+        let now = self.0.world.elapsed();
+        self.0.state().set_rate(from, to, rate, now);
+        self.0.changed.notify_one();
     }
 
     /// Lets a directed pair break the contract of a transport, or ends that with the default.

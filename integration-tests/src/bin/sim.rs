@@ -54,6 +54,9 @@ struct RunArguments {
     /// Print the last events of the run.
     #[arg(long, global = true)]
     trace: bool,
+    /// Print what the nodes log, as in `debug` or `leader=trace,openraft=info`, with simulated time.
+    #[arg(long, global = true)]
+    log: Option<String>,
     /// Run twice, once in a process of its own, and compare.
     #[arg(long, global = true)]
     doublecheck: bool,
@@ -99,6 +102,14 @@ enum Task {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let run = &arguments.run;
+    if let Some(filter) = &run.log {
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_timer(SimulatedTime)
+            .with_ansi(false)
+            .with_writer(std::io::stderr)
+            .init();
+    }
     let outcome = match &arguments.command {
         Some(Task::Plan { file }) => Plan::load(file)
             .map_err(|e| format!("{}: {e}", file.display()))
@@ -119,6 +130,22 @@ fn main() -> ExitCode {
         Err(why) => {
             eprintln!("sim: {why}");
             ExitCode::from(2)
+        }
+    }
+}
+
+/// Prints the time of the world and the node that logs.
+struct SimulatedTime;
+
+impl tracing_subscriber::fmt::time::FormatTime for SimulatedTime {
+    fn format_time(
+        &self,
+        out: &mut tracing_subscriber::fmt::format::Writer<'_>,
+    ) -> std::fmt::Result {
+        let now = world::now().map_or(0.0, |now| now.as_secs_f64());
+        match common::env::Env::current() {
+            Some(env) => write!(out, "{now:>10.6} n{}", env.node),
+            None => write!(out, "{now:>10.6} --"),
         }
     }
 }

@@ -110,17 +110,14 @@ impl Platter {
         Self { place, disk: SimDisk::new(place.id(), clock, rng, trace.clone(), settings) }
     }
 
-    /// The disk for a new incarnation of the node; older ones are cut off.
     pub(super) fn mount(&self, incarnation: Incarnation) -> Arc<dyn Disk> {
         self.disk.mount(incarnation)
     }
 
-    /// The process is gone, the cache stays.
     pub(super) fn crash(&self) {
         self.disk.crash();
     }
 
-    /// The machine is gone: what was not synced is kept, lost or torn.
     pub(super) fn power_loss(&self) {
         self.disk.power_loss();
     }
@@ -129,16 +126,16 @@ impl Platter {
         self.disk.fail_next_sync();
     }
 
-    pub(super) fn apply(&self, weather: &Weather) {
-        self.disk.set_full(weather.disk_full.contains(&self.place));
-        self.disk.stall_syncs(weather.sync_stalled.contains(&self.place));
-        let slow = weather.disk_slow.get(&self.place).copied().unwrap_or(1);
-        self.disk.set_slow(u32::from(slow));
+    /// A copy of what is durable now, however little a power loss may keep.
+    pub(crate) fn image(&self) -> SimDisk {
+        self.disk.durable_image()
     }
 
-    /// A copy of what is durable now, as a disk of its own: what is done to it changes nothing.
-    #[allow(dead_code, reason = "the durability ledger reads it")]
-    pub(crate) fn durable_image(&self) -> Arc<dyn Disk> {
-        self.disk.durable_image().mount(Incarnation(1))
+    /// Makes the disk what the active faults say.
+    pub(super) fn apply(&self, weather: &Weather) {
+        let factor = weather.disk_slow.get(&self.place).copied().unwrap_or(1);
+        self.disk.set_slow(u32::from(factor));
+        self.disk.stall_syncs(weather.sync_stalled.contains(&self.place));
+        self.disk.set_full(weather.disk_full.contains(&self.place));
     }
 }

@@ -33,6 +33,8 @@ struct State<S: Strategy> {
     link: Option<mpsc::UnboundedSender<Ask>>,
     /// A fault that justifies a stop or a refused start, until the next successful one.
     excuse: Option<&'static str>,
+    /// The same of a fault that is active now.
+    standing_excuse: Option<&'static str>,
 }
 
 /// How a node dies.
@@ -54,7 +56,14 @@ impl<S: Strategy> Machine<S> {
     ) -> Self {
         let host = SimHost::new(place.id(), clock, rng, trace.clone());
         let disk = Platter::new(place, clock, rng, trace, config);
-        let state = State { wanted: true, env: None, node: None, link: None, excuse: None };
+        let state = State {
+            wanted: true,
+            env: None,
+            node: None,
+            link: None,
+            excuse: None,
+            standing_excuse: None,
+        };
         Self { place, host, disk, state: Mutex::new(state) }
     }
 
@@ -96,13 +105,22 @@ impl<S: Strategy> Machine<S> {
         self.state().excuse = Some(reason);
     }
 
+    /// While `reason` is there, a stop or a refused start has it as its reason.
+    pub(super) fn excuse_for_now(&self, reason: Option<&'static str>) {
+        let mut state = self.state();
+        // What it did to the node may show a moment after it ended.
+        state.excuse = state.excuse.or(state.standing_excuse);
+        state.standing_excuse = reason;
+    }
+
     pub(super) fn excused(&self) -> Option<&'static str> {
-        self.state().excuse
+        let state = self.state();
+        state.excuse.or(state.standing_excuse)
     }
 
     /// Kills the node. Network and disk are dead before its tasks are dropped, so that nothing that
     /// `Drop` code does is seen.
-    pub(super) fn kill(&self, net: &Net, death: Death) {
+    pub(super) fn kill(&self, strategy: &S, net: &Net, death: Death) {
         match death {
             Death::Process => {
                 net.detach(self.place);
@@ -114,6 +132,7 @@ impl<S: Strategy> Machine<S> {
             }
         }
         self.host.kill();
+        strategy.died(self.place);
         let (env, node) = {
             let mut state = self.state();
             state.link = None;
@@ -177,6 +196,7 @@ async fn main<S: Strategy>(world: Arc<World<S>>, place: Place, env: Env) {
 /// again after a while, as a supervisor of processes does.
 pub(super) fn refused<S: Strategy>(world: &Arc<World<S>>, place: Place, reason: &str) {
     let machine = world.machine(place);
+    super::audit::audit(world);
     if machine.excused().is_none() {
         let verdict =
             Verdict::Refused { node: place.0, reason: format!("at {}: {reason}", world.now()) };
@@ -189,7 +209,7 @@ pub(super) fn refused<S: Strategy>(world: &Arc<World<S>>, place: Place, reason: 
         if machine.host.incarnation() != incarnation || machine.host.life() != Life::Up {
             return;
         }
-        machine.kill(&w.net, Death::Process);
+        machine.kill(&w.strategy, &w.net, Death::Process);
         if machine.is_wanted() {
             boot(&w, place);
         }

@@ -1,6 +1,7 @@
 //! The world: one runtime with paused time in which a plan happens to a cluster.
 //!
 //! ```text
+//! audit.rs     whether what nodes said is durable really is, and what they say to each other
 //! clients.rs   what clients ask for, over links that a dying node cuts
 //! machine.rs   one machine: boots, dies, keeps its disk
 //! fabric.rs    the wires and disks, and how faults change them
@@ -14,6 +15,7 @@
 //! progress, the rest is dead), *heal* (all return), quiescence, and the final reads of every key
 //! from each replica.
 
+mod audit;
 mod clients;
 mod fabric;
 mod machine;
@@ -36,7 +38,7 @@ use tokio::runtime::{Builder, RngSeed};
 use crate::check::{self, Case, Verdict, Witness};
 use crate::history::Recorder;
 use crate::plan::{FaultName, Plan};
-use crate::strategy::{Place, Strategy};
+use crate::strategy::{Findings, Place, Strategy};
 use crate::time::SimTime;
 
 use fabric::Net;
@@ -149,10 +151,28 @@ impl<S: Strategy> World<S> {
         (0..self.plan.config.nodes).map(Place)
     }
 
+    /// Writes down what looking inside came to.
+    pub(crate) fn found(&self, findings: Findings, counted: impl FnOnce(&mut Stats, u64)) {
+        self.count(|stats| counted(stats, findings.looked));
+        for broken in findings.broken {
+            self.violated(broken.judge, broken.claim);
+        }
+    }
+
     /// The nodes that are open and running.
     pub(crate) fn open_nodes(&self) -> BTreeMap<Place, S::Node> {
         self.machines.iter().filter_map(|m| Some((m.place, m.node()?))).collect()
     }
+}
+
+thread_local! {
+    /// The clock of the world that this thread runs, for logs.
+    static NOW: std::cell::Cell<Option<SimWorldClock>> = const { std::cell::Cell::new(None) };
+}
+
+/// The time of the world that this thread runs, if it runs one.
+pub fn now() -> Option<std::time::Duration> {
+    NOW.with(|clock| clock.get().map(|clock| clock.elapsed()))
 }
 
 /// Runs a plan on a strategy and judges what happened.
@@ -204,10 +224,12 @@ fn happen<S: Strategy>(
     let runtime = builder.build().expect("a runtime without I/O needs nothing of the machine");
     let result = runtime.block_on(async {
         let world = Arc::new(World::new(strategy, plan.clone(), trace.clone()));
+        NOW.with(|now| now.set(Some(world.clock)));
         let end = unfold(&world).await;
         for machine in &world.machines {
-            machine.kill(&world.net, Death::Process);
+            machine.kill(&world.strategy, &world.net, Death::Process);
         }
+        NOW.with(|now| now.set(None));
         let state = std::mem::take(&mut *world.state());
         (state, end)
     });
@@ -217,6 +239,7 @@ fn happen<S: Strategy>(
 
 /// The run itself, until the final reads are done or the plan's end.
 async fn unfold<S: Strategy>(world: &Arc<World<S>>) -> SimTime {
+    audit::listen(world);
     for place in world.places() {
         machine::boot(world, place);
     }
@@ -235,7 +258,9 @@ async fn unfold<S: Strategy>(world: &Arc<World<S>>) -> SimTime {
         world.find("harness", Verdict::Harness("the watch ended early".to_owned()));
     }
     watch::look(world);
-    world.now()
+    let now = world.now();
+    audit::audit_to_the_end(world).await;
+    now
 }
 
 #[cfg(feature = "mutants")]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::env::simulated::Life;
 
+use super::audit;
 use super::machine::{self, Death};
 use super::resolve::shuffled;
 use super::{World, struck};
@@ -149,7 +150,11 @@ impl<S: Strategy> Nemesis<S> {
     }
 
     fn die(&self, place: Place, death: Death) {
-        self.world.machine(place).kill(&self.world.net, death);
+        if death == Death::Power {
+            audit::audit(&self.world);
+        }
+        let world = &self.world;
+        world.machine(place).kill(&world.strategy, &world.net, death);
     }
 
     fn begin(&mut self, index: usize) {
@@ -183,7 +188,6 @@ impl<S: Strategy> Nemesis<S> {
                     m.disk.fail_next_sync();
                 });
             }
-            FaultKind::DiskFull => machines().for_each(|m| m.excuse("its disk was full")),
             FaultKind::Transfer => self.ask(&places, Chore::Transfer),
             FaultKind::Snapshot => self.ask(&places, Chore::Snapshot),
             _ => {}
@@ -269,6 +273,8 @@ impl<S: Strategy> Nemesis<S> {
             let place = machine.place;
             let host = &machine.host;
             machine.disk.apply(&weather);
+            let full = weather.disk_full.contains(&place);
+            machine.excuse_for_now(full.then_some("its disk is full"));
             let drift = weather.drift.get(&place).copied().unwrap_or(0);
             if self.now.drift.get(&place).copied().unwrap_or(0) != drift {
                 host.set_drift(drift);

@@ -22,6 +22,8 @@ pub(super) async fn watch<S: Strategy>(world: Arc<World<S>>) {
 
 /// Looks once.
 pub(super) fn look<S: Strategy>(world: &Arc<World<S>>) {
+    let findings = world.strategy.look(&world.open_nodes());
+    world.found(findings, |stats, looked| stats.samples += looked);
     for machine in &world.machines {
         for panic in machine.host.take_panics() {
             let place = panic.location.as_deref().unwrap_or("an unknown place");

@@ -327,14 +327,15 @@ impl RaftNetworkV2<TypeConfig> for Link {
     async fn full_snapshot(
         &mut self,
         leader: RaftVote,
-        _: Snapshot,
+        snapshot: Snapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let cancel = async move {
             let _ = cancel.await;
         };
-        match self.network.sender.send(self.to, vote(&leader), cancel).await {
+        let at_least = snapshot.meta.last_log_id.as_ref().map(position);
+        match self.network.sender.send(self.to, at_least, vote(&leader), cancel).await {
             Ok(vote) => Ok(SnapshotResponse::new(raft_vote(vote))),
             Err(SendError::Cancelled) => {
                 Err(StreamingError::Closed(ReplicationClosed::new("snapshot not wanted any more")))

@@ -179,7 +179,11 @@ impl Server {
                         let append = Append {
                             vote: raft_vote(vote),
                             prev_log_id: previous.map(log_id),
-                            leader_commit: committed.map(log_id),
+                            leader_commit: common::mutate!(
+                                "uncommitted_read",
+                                committed.map(log_id),
+                                entries.last().map(|entry| entry.log_id).max(committed.map(log_id))
+                            ),
                             entries,
                         };
                         self.append(from, stream, append)

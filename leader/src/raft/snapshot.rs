@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::codec::{self, Format};
 use common::env::{Env, Mono};
-use common::ids::NodeId;
+use common::ids::{LogPos, NodeId};
 use common::sometimes;
 use common::storage::engine::Generation;
 use common::transport::Class;
@@ -120,14 +120,16 @@ impl Sender {
         lock(&self.held).values().min().copied()
     }
 
-    /// Sends the state to a member and returns its vote after the installation.
+    /// Sends the state to a member and returns its vote after the installation. The state contains
+    /// `at_least`: that is what the caller counts as held by the member from then on.
     pub(crate) async fn send(
         &self,
         peer: NodeId,
+        at_least: Option<LogPos>,
         vote: Vote,
         cancel: impl Future<Output = ()> + Send,
     ) -> Result<Vote, SendError> {
-        let mut out = self.resume_or_begin(peer)?;
+        let mut out = self.resume_or_begin(peer, at_least)?;
         let sent = {
             let transfer = std::pin::pin!(self.transfer(peer, vote, &mut out));
             let cancel = std::pin::pin!(cancel);
@@ -148,8 +150,15 @@ impl Sender {
         sent
     }
 
-    fn resume_or_begin(&self, peer: NodeId) -> Result<Outgoing, SendError> {
-        if let Some(out) = lock(&self.parked).remove(&peer) {
+    fn resume_or_begin(
+        &self,
+        peer: NodeId,
+        at_least: Option<LogPos>,
+    ) -> Result<Outgoing, SendError> {
+        // A parked state that is too old would leave a gap behind what the caller believes is there.
+        if let Some(out) = lock(&self.parked).remove(&peer)
+            && out.source.at().at >= at_least
+        {
             return Ok(out);
         }
         let pinned = self.applier.pin()?;

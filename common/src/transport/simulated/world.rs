@@ -1,13 +1,13 @@
 //! Everything that is under way, and what becomes of it: plain state, driven by the pump.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::link::Link;
+use super::link::{Link, Rate};
 use super::{Addressing, SimNetworkConfig};
 use crate::env::Rng;
 use crate::ids::{Incarnation, NodeId};
@@ -36,9 +36,24 @@ struct StreamKey {
 
 #[derive(Debug, Default)]
 struct Stream {
+    /// At the sender, behind what occupies a slow link.
+    queue: VecDeque<(u64, Message)>,
     under_way: BTreeMap<u64, Message>,
+    /// Those of `under_way` that are due and that a clog holds back, in order.
+    held: VecDeque<u64>,
     last_arrival: Duration,
     busy_until: Duration,
+}
+
+impl Stream {
+    fn waiting(&self) -> usize {
+        self.queue.len() + self.under_way.len()
+    }
+
+    fn lose(&mut self, id: u64) {
+        self.under_way.remove(&id);
+        self.held.retain(|held| *held != id);
+    }
 }
 
 /// A message to be sent.
@@ -63,6 +78,10 @@ impl Message {
 
 enum Event {
     Arrives(StreamKey),
+    /// A slow link is free for the next message.
+    Departs(StreamKey),
+    /// A clog may have ended.
+    Unclogs(NodeId, NodeId),
     /// `to` learns that its calls to `from` have ended like this.
     Ends {
         from: NodeId,
@@ -147,13 +166,63 @@ impl World {
             || self.links.get(&(from, to)).is_some_and(|link| link.cut)
     }
 
-    pub(super) fn heal_all(&mut self) {
+    pub(super) fn heal_all(&mut self, now: Duration) {
         self.isolated.clear();
         self.links.values_mut().for_each(Link::heal);
+        let pairs: Vec<_> = self.links.keys().copied().collect();
+        for (from, to) in pairs {
+            self.flush(from, to, now);
+            self.unclog(from, to, now);
+        }
+    }
+
+    /// The streams of a directed pair.
+    fn between(&self, from: NodeId, to: NodeId) -> Vec<StreamKey> {
+        let keys = self.streams.keys().filter(|key| key.from == from && key.to == to);
+        keys.copied().collect()
+    }
+
+    pub(super) fn set_rate(&mut self, from: NodeId, to: NodeId, rate: Option<Rate>, now: Duration) {
+        self.link(from, to).rate = rate;
+        if rate.is_none() {
+            self.flush(from, to, now);
+        }
+    }
+
+    /// What waits for a slow link leaves at once.
+    fn flush(&mut self, from: NodeId, to: NodeId, now: Duration) {
+        for key in self.between(from, to) {
+            while let Some((id, message)) =
+                self.streams.get_mut(&key).and_then(|stream| stream.queue.pop_front())
+            {
+                self.depart(key, id, message, now);
+            }
+        }
+    }
+
+    pub(super) fn clog(&mut self, from: NodeId, to: NodeId, until: Duration, now: Duration) {
+        self.link(from, to).clogged_until = until;
+        if until <= now {
+            self.unclog(from, to, now);
+        }
+    }
+
+    /// What a clog held back arrives.
+    fn unclog(&mut self, from: NodeId, to: NodeId, now: Duration) {
+        if self.link(from, to).clogged_until > now {
+            return;
+        }
+        for key in self.between(from, to) {
+            let held = self.streams.get_mut(&key).map(|stream| std::mem::take(&mut stream.held));
+            // Ids keep the order of those that waited together.
+            for id in held.into_iter().flatten() {
+                self.due.insert((now, id), Event::Arrives(key));
+            }
+        }
     }
 
     pub(super) fn under_way(&self) -> usize {
-        self.streams.values().map(|stream| stream.under_way.len()).sum()
+        self.streams.values().map(Stream::waiting).sum()
     }
 
     fn id(&mut self) -> u64 {
@@ -237,7 +306,7 @@ impl World {
             return Err(CallError::TooLarge { size, limit });
         }
         let key = StreamKey { from: node, to, class, answers: false };
-        let waiting = self.streams.get(&key).map_or(0, |stream| stream.under_way.len());
+        let waiting = self.streams.get(&key).map_or(0, Stream::waiting);
         let open = self.open.get(&(node, to, class)).copied().unwrap_or_default();
         if waiting.max(open) >= self.config.queue_messages {
             return Err(CallError::Overloaded(to));
@@ -286,31 +355,64 @@ impl World {
 
     /// Puts a message on its way.
     pub(super) fn send(&mut self, message: Message, now: Duration) {
-        let default = self.config.latency;
         let key = message.stream();
-        let size = HEADER + message.body.len();
         let link = self.link(message.from, message.to);
         let unruly = link.unruly;
         let lost = link.happens(unruly.lost);
-        let reordered = link.happens(unruly.reordered);
         let copies = 1 + usize::from(link.happens(unruly.doubled));
-        let transmission = link.transmission(size);
-        let latencies: Vec<_> = (0..copies).map(|_| link.draw_latency(default)).collect();
         if lost {
             return;
         }
-        for latency in latencies {
+        for _ in 0..copies {
             let id = self.id();
             let stream = self.streams.entry(key).or_default();
-            let departure = stream.busy_until.max(now) + transmission;
-            stream.busy_until = departure;
-            let mut arrival = departure + latency;
-            if !reordered {
-                arrival = arrival.max(stream.last_arrival);
-                stream.last_arrival = arrival;
+            if stream.busy_until > now || !stream.queue.is_empty() {
+                if stream.queue.is_empty() {
+                    let free = (stream.busy_until, id);
+                    self.due.insert(free, Event::Departs(key));
+                }
+                stream.queue.push_back((id, message.clone()));
+            } else {
+                self.depart(key, id, message.clone(), now);
             }
-            stream.under_way.insert(id, message.clone());
-            self.due.insert((arrival, id), Event::Arrives(key));
+        }
+    }
+
+    /// A message leaves, and occupies its link for a while if that is slow.
+    fn depart(&mut self, key: StreamKey, id: u64, message: Message, now: Duration) {
+        let default = self.config.latency;
+        let size = HEADER + message.body.len();
+        let link = self.link(message.from, message.to);
+        let reordered = link.happens(link.unruly.reordered);
+        let transmission = link.transmission(size);
+        let latency = link.draw_latency(default);
+        let stream = self.streams.entry(key).or_default();
+        stream.busy_until = now + transmission;
+        let mut arrival = stream.busy_until + latency;
+        if !reordered {
+            arrival = arrival.max(stream.last_arrival);
+            stream.last_arrival = arrival;
+        }
+        stream.under_way.insert(id, message);
+        self.due.insert((arrival, id), Event::Arrives(key));
+    }
+
+    /// A slow link is free: the next message leaves, unless its caller has given up.
+    fn depart_next(&mut self, key: StreamKey, now: Duration) {
+        loop {
+            let Some(stream) = self.streams.get_mut(&key) else { return };
+            if stream.busy_until > now {
+                break;
+            }
+            let Some((id, message)) = stream.queue.pop_front() else { return };
+            if message.kind == Kind::Call && !self.calls.contains_key(&message.call) {
+                continue;
+            }
+            self.depart(key, id, message, now);
+        }
+        let next = self.streams.get(&key).and_then(|s| Some((s.busy_until, s.queue.front()?.0)));
+        if let Some(next) = next {
+            self.due.insert(next, Event::Departs(key));
         }
     }
 
@@ -328,6 +430,14 @@ impl World {
         let ((_, id), event) = entry.remove_entry();
         Some(match event {
             Event::Arrives(key) => self.arrive(key, id, now),
+            Event::Departs(key) => {
+                self.depart_next(key, now);
+                Arrival::Nothing
+            }
+            Event::Unclogs(from, to) => {
+                self.unclog(from, to, now);
+                Arrival::Nothing
+            }
             Event::Ends { from, to, calls } => {
                 if !self.is_cut(from, to) {
                     for (id, error) in calls {
@@ -347,9 +457,9 @@ impl World {
             return Arrival::Nothing;
         }
         if clogged_until > now {
-            // Ids keep the order of those that wait together.
-            stream.last_arrival = stream.last_arrival.max(clogged_until);
-            self.due.insert((clogged_until, id), Event::Arrives(key));
+            stream.held.push_back(id);
+            let at = (clogged_until, self.id());
+            self.due.insert(at, Event::Unclogs(key.from, key.to));
             return Arrival::Nothing;
         }
         let Some(message) = stream.under_way.remove(&id) else { return Arrival::Nothing };
@@ -428,16 +538,17 @@ impl World {
         let lost: Vec<u64> = stream.under_way.keys().copied().skip(keep).collect();
         let Some(link) = self.links.get(&(key.from, key.to)) else {
             for id in lost {
-                stream.under_way.remove(&id);
+                stream.lose(id);
             }
             return;
         };
         for id in lost {
             if link.happens(link.unruly.stale) {
+                stream.held.retain(|held| *held != id);
                 let late = link.draw_latency(self.config.latency) * 10;
                 self.due.insert((now + late, id), Event::Arrives(key));
             } else {
-                stream.under_way.remove(&id);
+                stream.lose(id);
             }
         }
     }
@@ -482,6 +593,9 @@ impl World {
         let sent: Vec<_> = self.streams.keys().filter(|key| key.from == node).copied().collect();
         for key in sent {
             self.lose_some(key, now);
+            if let Some(stream) = self.streams.get_mut(&key) {
+                stream.queue.clear();
+            }
         }
         self.calls.retain(|_, call| call.caller != node);
         self.open.retain(|(caller, ..), _| *caller != node);

@@ -31,6 +31,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -181,6 +182,15 @@ impl LogStore {
     /// The last entry, or the purge point when there is none behind it.
     pub(crate) fn last(&self) -> Option<LogPos> {
         self.state().last()
+    }
+
+    /// The terms of all entries that can be read, by index.
+    pub(crate) fn terms(&self) -> BTreeMap<u64, u64> {
+        let state = self.state();
+        let (first, last) = (state.index.first(), state.index.last());
+        let indexes = first.map_or(1, |at| at.index)..=last.map_or(0, |at| at.index);
+        let found = indexes.filter_map(|index| state.index.find(index));
+        found.map(|(at, _)| (at.index, at.term)).collect()
     }
 
     /// How the disk under the log is doing.

@@ -1,0 +1,338 @@
+//! The crate `leader` under test.
+//!
+//! A register and a counter are a key each, with a decimal number; an element of a set is a key of
+//! its own, so that a set grows the state and a snapshot that loses a key loses an element. Half of
+//! the reads that must be linearizable ask for a round, the other half for the lease: both promise
+//! the same.
+
+mod image;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::env::{Env, Rng};
+use common::outcome::{HasOutcome, Outcome as Fate};
+use common::storage::disk::simulated::SimDisk;
+use common::storage::engine::{KeyRange, MemoryEngines, PageLimit};
+use common::transport::simulated::Envelope;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use leader::key_value::{Answer, Command, Condition, Operation, Reply as Answered};
+use leader::{
+    Config, KeyValue, Member, Node, ReadLevel, ReadOptions, Role, View, WriteOptions, Written,
+};
+
+use super::{Broken, Chore, Findings, Place, Strategy};
+use crate::history::{Outcome, Reply};
+use crate::invariant::{Ear, Invariants, Look, Said};
+use crate::ledger::Ledger;
+use crate::plan::ClusterConfig;
+use crate::workload::{Action, Class, Expect, Key, Seen};
+
+/// Where the engine keeps its checkpoints on a node's disk.
+const ENGINE: &str = "engine";
+
+/// The strategy.
+#[derive(Debug)]
+pub struct Leader {
+    config: ClusterConfig,
+    books: Arc<Mutex<Books>>,
+}
+
+/// What the judge writes down of one run.
+#[derive(Debug, Default)]
+struct Books {
+    ear: Ear,
+    invariants: Invariants,
+    ledger: Ledger,
+}
+
+/// One of its nodes.
+#[derive(Clone, Debug)]
+pub struct LeaderNode {
+    node: Node<KeyValue>,
+    env: Env,
+    levels: Arc<dyn Rng>,
+    page_keys: usize,
+}
+
+impl Leader {
+    /// A cluster that was never started.
+    pub fn new(config: &ClusterConfig) -> Self {
+        Self { config: config.clone(), books: Arc::default() }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The node's configuration in a plan: small sizes, so that segments roll, snapshots are taken and
+/// logs purged within seconds; times that fit the plan's latency, never shorter than the defaults.
+fn configure(config: &ClusterConfig, place: Place) -> Config {
+    let knobs = &config.knobs;
+    let mut node = Config::new(place.id(), "simulated");
+    let round_trip = (config.latency_min + config.latency_mean * 2) * 2;
+    node.heartbeat_interval = round_trip.max(node.heartbeat_interval);
+    node.election_timeout_min = node.heartbeat_interval * 6;
+    node.election_timeout_max = node.heartbeat_interval * 12;
+    node.lease_read_max_age = node.election_timeout_max.mul_f64(0.9);
+    let entries = knobs.snapshot_every.unwrap_or(200);
+    // An entry with one command takes about so many bytes.
+    node.checkpoint_bytes = (entries * 120).min(node.checkpoint_bytes);
+    node.checkpoint_interval = Duration::from_secs(5);
+    node.keep_entries = (entries / 4).min(node.keep_entries);
+    node.snapshot_chunk_bytes = 1 << 10;
+    node.batch_commands = knobs.group.map_or(16, |group| group as usize);
+    node.max_command_bytes = 4 << 10;
+    node.log_cache_bytes = 16 << 10;
+    node.wal.segment_bytes = knobs.wal_segment.unwrap_or(16 << 10);
+    node.wal.max_record = 64 << 10;
+    node.wal.recent_bytes = 4 << 10;
+    node.wal.group_bytes = 16 << 10;
+    node
+}
+
+impl Strategy for Leader {
+    type Node = LeaderNode;
+
+    fn name(&self) -> &'static str {
+        "leader"
+    }
+
+    fn open(
+        &self,
+        env: Env,
+        config: &ClusterConfig,
+        place: Place,
+    ) -> BoxFuture<'static, Result<LeaderNode, String>> {
+        let settings = configure(config, place);
+        let page_keys = config.knobs.page_keys.map_or(100, |keys| keys as usize);
+        let members = (0..config.nodes).map(|n| {
+            let id = Place(n).id();
+            Member { id, address: format!("node-{id}") }
+        });
+        let members: Vec<_> = members.collect();
+        async move {
+            let engines = Arc::new(MemoryEngines::on_disk(env.disk.clone(), ENGINE));
+            let opened = Node::open(env.clone(), engines, KeyValue, settings).await;
+            let node = opened.map_err(|error| error.to_string())?;
+            if place == Place(0) {
+                // Idempotent, so every start of the first node asks for it: the one before may have
+                // died just before it did.
+                node.bootstrap(members).await.map_err(|error| error.to_string())?;
+            }
+            let levels = env.rng.stream("read levels");
+            Ok(LeaderNode { node, env, levels, page_keys })
+        }
+        .boxed()
+    }
+
+    fn perform(
+        &self,
+        node: &LeaderNode,
+        class: Class,
+        action: Action,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Reply> {
+        let (node, books) = (node.clone(), self.books.clone());
+        async move {
+            if action.is_read() {
+                node.read(class, action, timeout).await
+            } else {
+                let reply = node.write(class, action, timeout).await;
+                reply.map_or_else(Reply::new, |(reply, at)| {
+                    let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
+                    books.ledger.hear(node.env.node, Said::Acknowledges(at));
+                    books.invariants.hear(node.env.node, Said::Acknowledges(at));
+                    reply
+                })
+            }
+        }
+        .boxed()
+    }
+
+    fn authority(&self, nodes: &BTreeMap<Place, LeaderNode>, _: Key) -> Option<Place> {
+        let leads = |(place, node): (&Place, &LeaderNode)| {
+            let status = node.node.status();
+            (status.role == Role::Leader).then_some((status.term, *place))
+        };
+        nodes.iter().filter_map(leads).max().map(|(_, place)| place)
+    }
+
+    fn failure(&self, node: &LeaderNode) -> Option<String> {
+        let status = node.node.status();
+        status.failure.or(status.disk.poisoned)
+    }
+
+    fn overhear(&self, message: &Envelope) -> Findings {
+        let mut books = self.books();
+        let Books { ear, invariants, ledger } = &mut *books;
+        let broken = ear.hear(message, |node, said| {
+            ledger.hear(node, said);
+            invariants.hear(node, said)
+        });
+        Findings { looked: 0, broken: broken.unwrap_or_default() }
+    }
+
+    fn look(&self, nodes: &BTreeMap<Place, LeaderNode>) -> Findings {
+        let mut findings = Findings::default();
+        for node in nodes.values() {
+            // Nothing has to be waited for.
+            let view = node.node.view(ReadOptions::level(ReadLevel::Eventual)).now_or_never();
+            let Some(Ok(view)) = view else { continue };
+            let Ok(digest) = KeyValue::digest(&view) else { continue };
+            let (node, applied) = (node.env.node, view.applied());
+            let committed = nodes[&Place::of(node)].node.status().committed;
+            findings.looked += 1;
+            let look = Look { node, committed, applied, digest };
+            findings.broken.extend(self.books().invariants.look(&look));
+        }
+        findings
+    }
+
+    fn died(&self, place: Place) {
+        self.books().invariants.died(place.id());
+    }
+
+    fn audit(&self, images: BTreeMap<Place, SimDisk>) -> Option<BoxFuture<'static, Findings>> {
+        // What is said while the copies are read is not about them.
+        let ledger = self.books().ledger.clone();
+        if ledger.claims() == 0 {
+            return None;
+        }
+        let config = self.config.clone();
+        let audit = async move {
+            let mut disks = BTreeMap::new();
+            for (place, disk) in images {
+                let found = image::read(&disk, configure(&config, place), ENGINE).await;
+                disks.insert(place.id(), found);
+            }
+            let missing = ledger.missing(&disks).into_iter();
+            let broken = missing.map(|claim| Broken { judge: "ledger", claim }).collect();
+            Findings { looked: ledger.claims(), broken }
+        };
+        Some(image::Unmarked::new(audit).boxed())
+    }
+
+    fn chore(&self, node: &LeaderNode, chore: Chore) -> BoxFuture<'static, ()> {
+        let node = node.node.clone();
+        async move {
+            match chore {
+                Chore::Transfer => drop(node.transfer(None).await),
+                Chore::Snapshot => drop(node.checkpoint().await),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn name(key: Key) -> Bytes {
+    key.to_string().into()
+}
+
+/// The key of a set's element. Digits in a fixed width, so that they are in order.
+fn element_key(set: Key, element: i64) -> Bytes {
+    format!("{set}/{element:020}").into()
+}
+
+fn decimal(number: i64) -> Bytes {
+    number.to_string().into()
+}
+
+/// What is stored is what was written, or the run is worth nothing.
+fn number(value: &[u8]) -> i64 {
+    let text = std::str::from_utf8(value).ok();
+    text.and_then(|text| text.parse().ok()).expect("values are decimal numbers")
+}
+
+fn failed(outcome: Fate) -> Outcome {
+    match outcome {
+        Fate::NotApplied => Outcome::NotApplied,
+        Fate::Applied => Outcome::Applied,
+        Fate::Unknown => Outcome::Unknown,
+    }
+}
+
+impl LeaderNode {
+    async fn read(&self, class: Class, action: Action, timeout: Duration) -> Reply {
+        let level = match class {
+            Class::Fast => ReadLevel::Eventual,
+            Class::Safe if self.levels.below(2) == 0 => ReadLevel::Lease,
+            Class::Safe => ReadLevel::Strong,
+            // Not offered yet.
+            Class::Session => return Reply::new(Outcome::NotApplied),
+        };
+        let mut options = ReadOptions::level(level);
+        options.timeout = timeout;
+        let Ok(view) = self.node.view(options).await else {
+            return Reply::new(Outcome::NotApplied);
+        };
+        let seen = match action {
+            Action::ReadSet { set } => self.elements(&view, set).map(Seen::Elements),
+            _ => {
+                let found = KeyValue::get(&view, view.clock(), &name(action.key()));
+                found.ok().map(|record| Seen::Value(record.map(|record| number(&record.value))))
+            }
+        };
+        seen.map_or_else(|| Reply::new(Outcome::NotApplied), Reply::seen)
+    }
+
+    fn elements(&self, view: &View, set: Key) -> Option<Vec<i64>> {
+        let prefix = format!("{set}/");
+        let mut range = KeyRange::prefix(prefix.clone());
+        let limit = PageLimit { items: self.page_keys, bytes: 1 << 20 };
+        let mut elements = Vec::new();
+        loop {
+            let page = KeyValue::scan(view, view.clock(), &range, limit).ok()?;
+            elements.extend(page.items.iter().map(|(key, _)| number(&key[prefix.len()..])));
+            match page.items.last() {
+                Some((last, _)) if page.more => range = range.after(last.clone()),
+                _ => return Some(elements),
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        class: Class,
+        action: Action,
+        timeout: Duration,
+    ) -> Result<(Reply, common::ids::LogPos), Outcome> {
+        if class != Class::Safe {
+            return Err(Outcome::NotApplied);
+        }
+        let command = match action {
+            Action::Write { key, value } => Command::put(name(key), decimal(value)),
+            Action::CompareAndSet { key, expect, value } => {
+                let Expect::Value(expected) = expect else {
+                    unreachable!("filled in by the client's memory")
+                };
+                let condition = expected
+                    .map_or(Condition::IfAbsent, |value| Condition::IfValue(decimal(value)));
+                Command::put_if(name(key), decimal(value), condition)
+            }
+            Action::Increment { key, by } => Command::increment(name(key), by),
+            Action::Add { set, element } => {
+                Operation::put(element_key(set, element), Bytes::new()).into()
+            }
+            Action::Read { .. } | Action::ReadSet { .. } => unreachable!("not a write"),
+        };
+        let mut options = WriteOptions::default();
+        options.timeout = timeout;
+        let written = self.node.write(command, options).await;
+        let Written { reply, at, .. } = written.map_err(|error| failed(error.outcome()))?;
+        let reply = match reply {
+            Answered::One(Answer::Stored { .. }) => match action {
+                Action::CompareAndSet { .. } => Reply::seen(Seen::Swapped(true)),
+                _ => Reply::new(Outcome::Applied),
+            },
+            Answered::One(Answer::NotStored { .. }) => Reply::seen(Seen::Swapped(false)),
+            Answered::One(Answer::Counted { value, .. }) => Reply::seen(Seen::Value(Some(value))),
+            other => unreachable!("not an answer to {action}: {other:?}"),
+        };
+        Ok((reply, at))
+    }
+}
