@@ -52,9 +52,14 @@ impl Identity {
             },
             Some(found) => found.check(node, cluster_name)?,
         };
+        let known = identity.incarnation.0 > 0;
         identity.incarnation.0 += 1;
-        identity.save(disk).await?;
-        Ok(identity)
+        match identity.save(disk).await {
+            Ok(()) => Ok(identity),
+            // A full disk is no reason to stay away: the folder's owner is on it already.
+            Err(DiskError::Full { .. }) if known => Ok(identity),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn check(self, node: NodeId, cluster_name: &str) -> Result<Self, OpenError> {
