@@ -1,6 +1,7 @@
 //! Values into frames and back.
 //!
 //! `cargo bench -p tercet-common --bench codec`.
+#![expect(missing_docs, reason = "the macro makes an undocumented function")]
 #![allow(clippy::unwrap_used, reason = "a bench that fails should end")]
 
 use std::hint::black_box;

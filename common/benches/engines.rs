@@ -1,6 +1,7 @@
 //! Both engines: batches written, keys read, pages scanned.
 //!
 //! `cargo bench -p tercet-common --bench engines`.
+#![expect(missing_docs, reason = "the macro makes an undocumented function")]
 #![allow(clippy::unwrap_used, reason = "a bench that fails should end")]
 
 use std::hint::black_box;

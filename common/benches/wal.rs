@@ -5,6 +5,7 @@
 //! log's throughput, divided by that of plain writes with one sync each of equally many bytes.
 //! Set `TERCET_BENCH_DIR` to a folder on the disk to measure; the default is the folder for
 //! temporary files.
+#![expect(missing_docs, reason = "the macro makes an undocumented function")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 #![allow(clippy::unwrap_used, reason = "a bench that fails should end")]
 

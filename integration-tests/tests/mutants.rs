@@ -1,5 +1,6 @@
 //! Planted bugs: each must be found by the judge that is there to find it, and nothing may be found
 //! where none is planted. A green simulator that lets them live proves nothing.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use common::{finish, said, tercet};
 
 #[test]
+#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 fn the_demo_shows_every_step_checks_them_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let output = finish(Command::new(tercet()).arg("demo").env("TMPDIR", folder.path()));
@@ -49,6 +50,7 @@ fn pids(lines: &[String]) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 fn an_interrupted_demo_ends_its_nodes_and_removes_their_folder() {
     let folder = tempfile::tempdir().unwrap();
     let mut demo = Command::new(tercet())

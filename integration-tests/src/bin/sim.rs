@@ -1,5 +1,6 @@
 //! The simulator's command line: seeds, plans, shrinking and mutants.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -354,13 +355,13 @@ fn sweep(arguments: &Arguments) -> Outcome {
 fn repeat(seed: u64, run: &RunArguments) -> String {
     let mut command = format!("cargo sim --seed {seed}");
     if run.length != Length::default() {
-        command += &format!(" --length {}", run.length);
+        let _ = write!(command, " --length {}", run.length);
     }
     if run.strategy != Subject::default() {
-        command += &format!(" --strategy {}", run.strategy);
+        let _ = write!(command, " --strategy {}", run.strategy);
     }
     if let Some(mutant) = &run.mutant {
-        command += &format!(" --mutant {mutant}");
+        let _ = write!(command, " --mutant {mutant}");
     }
     command
 }

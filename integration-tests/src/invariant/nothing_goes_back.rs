@@ -34,12 +34,13 @@ impl Invariant for NothingGoesBack {
 
     fn hear(&mut self, node: NodeId, said: Said<'_>) -> Option<String> {
         let term = match said {
-            Said::Asks(Request::Append { vote, .. }) => vote.term,
             Said::Asks(Request::Vote(candidacy)) => candidacy.vote.term,
-            Said::Answers(_, Reply::Voted { vote, .. }) => vote.term,
-            Said::Answers(_, Reply::Appended { outcome: Appended::Superseded(vote), .. }) => {
-                vote.term
-            }
+            Said::Answers(
+                _,
+                Reply::Voted { vote, .. }
+                | Reply::Appended { outcome: Appended::Superseded(vote), .. },
+            ) => vote.term,
+            // An append may still be under way when its sender has a newer vote.
             _ => return None,
         };
         let last = forward(&mut self.terms, node, term)?;

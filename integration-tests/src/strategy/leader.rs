@@ -270,12 +270,11 @@ impl LeaderNode {
         let Ok(view) = self.node.view(options).await else {
             return Reply::new(Outcome::NotApplied);
         };
-        let seen = match action {
-            Action::ReadSet { set } => self.elements(&view, set).map(Seen::Elements),
-            _ => {
-                let found = KeyValue::get(&view, view.clock(), &name(action.key()));
-                found.ok().map(|record| Seen::Value(record.map(|record| number(&record.value))))
-            }
+        let seen = if let Action::ReadSet { set } = action {
+            self.elements(&view, set).map(Seen::Elements)
+        } else {
+            let found = KeyValue::get(&view, view.clock(), &name(action.key()));
+            found.ok().map(|record| Seen::Value(record.map(|record| number(&record.value))))
         };
         seen.map_or_else(|| Reply::new(Outcome::NotApplied), Reply::seen)
     }

@@ -167,7 +167,9 @@ impl<S: Strategy> Nemesis<S> {
         let machines = || places.iter().map(|p| world.machine(*p));
         match fault.kind {
             FaultKind::Crash | FaultKind::RestartStorm { .. } => {
-                places.iter().for_each(|p| self.die(*p, Death::Process));
+                for place in &places {
+                    self.die(*place, Death::Process);
+                }
             }
             FaultKind::PowerLoss => places.iter().for_each(|p| self.die(*p, Death::Power)),
             FaultKind::Reset => {

@@ -49,6 +49,7 @@ fn put(engine: &dyn Engine, key: &str, value: &str) {
     engine.write(batch).unwrap();
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what `get` returns is compared with it")]
 fn value(text: &'static str) -> Option<Bytes> {
     Some(Bytes::from(text))
 }

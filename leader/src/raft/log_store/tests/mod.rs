@@ -1,5 +1,4 @@
 //! The log over a simulated disk.
-#![expect(clippy::disallowed_methods, reason = "the storyteller's clock is tokio's paused one")]
 
 mod crash;
 mod full_disk;
