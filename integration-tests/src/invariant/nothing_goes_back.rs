@@ -1,13 +1,13 @@
-//! A node's term never goes back, also over restarts; what it has applied does not while its process
-//! lives: Ongaro and Ousterhout 2014, figure 2.
+//! A node asks for votes in later and later terms, also over restarts, and what it has applied does
+//! not go back while its process lives: Ongaro and Ousterhout 2014, figure 2.
 //!
-//! What a node says is committed may go back: a leader tells each follower no more than it holds, and
-//! a follower forgets what only its former leader told it.
+//! Other messages may say less than earlier ones: answers leave in any order, and a leader tells each
+//! follower no more is committed than it holds.
 
 use std::collections::BTreeMap;
 
 use common::ids::{LogPos, NodeId};
-use leader::message::{Appended, Reply, Request};
+use leader::message::Request;
 
 use super::{Invariant, Look, Said, words};
 
@@ -33,18 +33,10 @@ impl Invariant for NothingGoesBack {
     }
 
     fn hear(&mut self, node: NodeId, said: Said<'_>) -> Option<String> {
-        let term = match said {
-            Said::Asks(Request::Vote(candidacy)) => candidacy.vote.term,
-            Said::Answers(
-                _,
-                Reply::Voted { vote, .. }
-                | Reply::Appended { outcome: Appended::Superseded(vote), .. },
-            ) => vote.term,
-            // An append may still be under way when its sender has a newer vote.
-            _ => return None,
-        };
+        let Said::Asks(Request::Vote(candidacy)) = said else { return None };
+        let term = candidacy.vote.term;
         let last = forward(&mut self.terms, node, term)?;
-        Some(format!("node {node} was in term {last} and is in term {term}"))
+        Some(format!("node {node} asked for votes in term {last}, now in term {term}"))
     }
 
     fn look(&mut self, look: &Look) -> Option<String> {

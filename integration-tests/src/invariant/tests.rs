@@ -1,7 +1,7 @@
 //! Each invariant notices what breaks it, and nothing else.
 
 use bytes::Bytes;
-use leader::message::{Appended, Cause};
+use leader::message::Cause;
 
 use super::*;
 
@@ -135,12 +135,10 @@ fn two_committed_entries_at_one_index_are_noticed() {
 #[test]
 fn a_term_that_goes_back_is_noticed_also_over_a_restart() {
     let broken = broken(|all| {
-        let newer = Appended::Superseded(vote(7, B));
-        let newer = Reply::Appended { outcome: newer, applied: None };
-        let older = Reply::Voted { vote: vote(6, B), last: None, granted: false };
-        let mut broken = all.hear(A, Said::Answers(Asked::Other, &newer));
+        let candidacy = |term| Candidacy { vote: vote(term, A), last: None, cause: Cause::Silence };
+        let mut broken = all.hear(A, Said::Asks(&Request::Vote(candidacy(7))));
         all.died(A);
-        broken.extend(all.hear(A, Said::Answers(Asked::Other, &older)));
+        broken.extend(all.hear(A, Said::Asks(&Request::Vote(candidacy(6)))));
         broken
     });
     assert_eq!(broken, ["nothing_goes_back"]);

@@ -13,9 +13,13 @@ use super::fabric::{Net, Platter};
 use crate::check::Verdict;
 use crate::plan::ClusterConfig;
 use crate::strategy::{Place, Strategy};
+use crate::time::SimTime;
 
 /// How long the world waits before it starts a node again that stopped or refused to start.
 const START_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long after a start an earlier fault may still show.
+const EXCUSED: Duration = Duration::from_secs(1);
 
 /// A machine, and the node on it when one runs.
 pub(crate) struct Machine<S: Strategy> {
@@ -31,8 +35,10 @@ struct State<S: Strategy> {
     env: Option<Env>,
     node: Option<S::Node>,
     link: Option<mpsc::UnboundedSender<Ask>>,
-    /// A fault that justifies a stop or a refused start, until the next successful one.
+    /// A fault that justifies a stop or a refused start, until a while after the next successful
+    /// one: a failing sync may be one that nobody waits for.
     excuse: Option<&'static str>,
+    excuse_ends: Option<SimTime>,
     /// The same of a fault that is active now.
     standing_excuse: Option<&'static str>,
 }
@@ -62,6 +68,7 @@ impl<S: Strategy> Machine<S> {
             node: None,
             link: None,
             excuse: None,
+            excuse_ends: None,
             standing_excuse: None,
         };
         Self { place, host, disk, state: Mutex::new(state) }
@@ -102,20 +109,26 @@ impl<S: Strategy> Machine<S> {
 
     /// From now on a stop or a refused start has a reason, until the node has opened again.
     pub(super) fn excuse(&self, reason: &'static str) {
-        self.state().excuse = Some(reason);
+        let mut state = self.state();
+        state.excuse = Some(reason);
+        state.excuse_ends = None;
     }
 
     /// While `reason` is there, a stop or a refused start has it as its reason.
     pub(super) fn excuse_for_now(&self, reason: Option<&'static str>) {
         let mut state = self.state();
         // What it did to the node may show a moment after it ended.
-        state.excuse = state.excuse.or(state.standing_excuse);
+        if state.standing_excuse.is_some() && reason.is_none() {
+            state.excuse = state.standing_excuse;
+            state.excuse_ends = None;
+        }
         state.standing_excuse = reason;
     }
 
-    pub(super) fn excused(&self) -> Option<&'static str> {
+    pub(super) fn excused(&self, now: SimTime) -> Option<&'static str> {
         let state = self.state();
-        state.excuse.or(state.standing_excuse)
+        let excuse = state.excuse.filter(|_| state.excuse_ends.is_none_or(|end| now < end));
+        excuse.or(state.standing_excuse)
     }
 
     /// Kills the node. Network and disk are dead before its tasks are dropped, so that nothing that
@@ -177,7 +190,7 @@ async fn main<S: Strategy>(world: Arc<World<S>>, place: Place, env: Env) {
     let (link, mut asks) = mpsc::unbounded_channel::<Ask>();
     {
         let mut state = machine.state();
-        state.excuse = None;
+        state.excuse_ends = state.excuse_ends.or(Some(world.now() + EXCUSED));
         state.node = Some(node.clone());
         state.link = Some(link);
     }
@@ -197,7 +210,7 @@ async fn main<S: Strategy>(world: Arc<World<S>>, place: Place, env: Env) {
 pub(super) fn refused<S: Strategy>(world: &Arc<World<S>>, place: Place, reason: &str) {
     let machine = world.machine(place);
     super::audit::audit(world);
-    if machine.excused().is_none() {
+    if machine.excused(world.now()).is_none() {
         let verdict =
             Verdict::Refused { node: place.0, reason: format!("at {}: {reason}", world.now()) };
         world.find("refused", verdict);
