@@ -59,7 +59,6 @@ fn beside_load<T>(work: impl FnOnce() -> T) -> T {
 }
 
 #[test]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 fn a_seed_is_one_run_in_any_process_alone_and_tenth_of_a_sweep() {
     let sweep = elsewhere(100, 10, &[]);
     assert_eq!(sweep.len(), 10);
@@ -75,7 +74,6 @@ fn a_seed_is_one_run_in_any_process_alone_and_tenth_of_a_sweep() {
 }
 
 #[test]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 fn without_a_seed_for_the_runtime_runs_differ() {
     let unseeded: BTreeSet<_> = (0..4).map(|_| here(109, RuntimeSeed::Machine)).collect();
     assert!(unseeded.len() > 1, "the control is equal too: the test above proves nothing");
@@ -84,7 +82,6 @@ fn without_a_seed_for_the_runtime_runs_differ() {
 }
 
 #[test]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 fn logging_changes_nothing() {
     let quiet = here(7, RuntimeSeed::Plan);
     let subscriber = tracing_subscriber::fmt()

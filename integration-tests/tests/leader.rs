@@ -60,7 +60,6 @@ fn sweep() -> Summary {
 }
 
 #[test]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 fn two_hundred_seeds_break_no_promise_and_take_the_rare_paths() {
     let summary = sweep();
     println!("{summary}");

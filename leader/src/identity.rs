@@ -11,6 +11,8 @@ use std::sync::Arc;
 use common::codec::{self, Format};
 use common::ids::{ClusterId, Epoch, Incarnation, NodeId};
 use common::storage::disk::{Disk, DiskError, Open};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::error::OpenError;
@@ -37,7 +39,15 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Opens the folder's identity for a node, or makes it, and counts the opening.
-    pub(crate) async fn open(
+    pub(crate) fn open<'a>(
+        disk: &'a Arc<dyn Disk>,
+        node: NodeId,
+        cluster_name: &'a str,
+    ) -> BoxFuture<'a, Result<Self, OpenError>> {
+        Self::count(disk, node, cluster_name).boxed()
+    }
+
+    async fn count(
         disk: &Arc<dyn Disk>,
         node: NodeId,
         cluster_name: &str,

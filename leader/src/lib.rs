@@ -6,6 +6,7 @@ mod duties;
 mod entry;
 pub mod error;
 mod failover;
+mod group;
 mod identity;
 pub mod inspect;
 pub mod key_value;

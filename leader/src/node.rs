@@ -16,16 +16,12 @@ use common::storage::wal::DiskHealth;
 
 use crate::apply::{Applier, Replica};
 use crate::config::Config;
-use crate::duties;
 use crate::error::{AdminError, OpenError, ReadError, WriteError};
+use crate::group::Group;
 use crate::identity::Identity;
-use crate::message::Proof;
-use crate::peer::{Due, Peer};
-use crate::propose::Proposer;
-use crate::raft::Consensus;
-use crate::read::{Groups, ReadIndex, wait_applied};
+use crate::peer::Due;
+use crate::read::{ReadIndex, wait_applied};
 use crate::state_machine::StateMachine;
-use crate::write::Writer;
 
 /// What a write asks for.
 #[derive(Clone, Debug)]
@@ -209,13 +205,8 @@ pub struct Node<M: StateMachine> {
 }
 
 struct Parts<M> {
-    env: Env,
-    config: Config,
     replica: Arc<Replica<M>>,
-    consensus: Consensus,
-    writer: Writer,
-    strong: Groups,
-    lease: Groups,
+    group: Group,
 }
 
 impl<M: StateMachine> Clone for Node<M> {
@@ -262,31 +253,8 @@ impl<M: StateMachine> Node<M> {
     ) -> Result<Self, OpenError> {
         let identity = Identity::open(&env.disk, config.node, &config.cluster_name).await?;
         let replica = Arc::new(Replica::open(machine, engines).await?);
-        let applier: Arc<dyn Applier> = replica.clone();
-        let consensus = Consensus::open(&env, &config, applier.clone()).await?;
-        let limit = config.max_uncommitted_bytes;
-        let proposer = Proposer::start(&env, consensus.clone(), applier.clone(), limit);
-        let due: Arc<dyn Due> = replica.clone();
-        let peer = Peer::new(&env, consensus.clone(), proposer.clone(), applier.clone(), due);
-        consensus.serve(Arc::new(peer.clone()));
-        let to_leader = Arc::new(peer.clone());
-        let writer = Writer::start(&env, &config, to_leader.clone());
-        let strong = Groups::start(&env, Proof::Round, to_leader.clone());
-        let lease = Groups::start(&env, Proof::Lease, to_leader);
-        env.spawn(
-            "lead",
-            duties::lead(env.clone(), consensus.clone(), proposer, applier.clone(), peer),
-        );
-        let cluster = replica.applied();
-        env.spawn(
-            "checkpoints",
-            duties::checkpoint(env.clone(), consensus.clone(), config.clone(), applier.clone()),
-        );
-        if identity.cluster.is_none() || cluster.cluster.is_none() {
-            env.spawn("name the cluster", duties::name_cluster(env.clone(), identity, applier));
-        }
-        let parts = Parts { env, config, replica, consensus, writer, strong, lease };
-        Ok(Self { parts: Arc::new(parts) })
+        let group = Group::open(env, config, identity, replica.clone(), replica.clone()).await?;
+        Ok(Self { parts: Arc::new(Parts { replica, group }) })
     }
 
     /// Makes this node's folder the first of a new cluster of these members. Call it on one node.
@@ -298,12 +266,12 @@ impl<M: StateMachine> Node<M> {
                 self.id()
             )));
         }
-        self.parts.env.scope(self.parts.consensus.initialize(&members)).await
+        self.parts.group.initialize(members).await
     }
 
     /// This node.
     pub fn id(&self) -> NodeId {
-        self.parts.config.node
+        self.parts.group.config.node
     }
 
     /// The machine, for its own read functions.
@@ -343,7 +311,7 @@ impl<M: StateMachine> Node<M> {
         let parts = &self.parts;
         parts.replica.machine().admit(command).map_err(|r| WriteError::Refused(r.reason))?;
         let bytes = codec::encode_body(command);
-        let limit = parts.config.max_command_bytes;
+        let limit = parts.group.config.max_command_bytes;
         if bytes.len() > limit {
             return Err(WriteError::Refused(format!(
                 "a command of {} bytes is over max_command_bytes ({limit}); not applied",
@@ -351,24 +319,25 @@ impl<M: StateMachine> Node<M> {
             )));
         }
         let shrinks = parts.replica.machine().shrinks(command);
-        parts.writer.submit(bytes.into(), shrinks, timeout)
+        parts.group.writer.submit(bytes.into(), shrinks, timeout)
     }
 
     /// A consistent cut to read from, as fresh as asked for.
     pub async fn view(&self, options: ReadOptions) -> Result<View, ReadError> {
         let parts = &self.parts;
-        let deadline = parts.env.now() + options.timeout;
+        let group = &parts.group;
+        let deadline = group.env.now() + options.timeout;
         let index = match options.level {
             ReadLevel::Eventual => None,
             ReadLevel::Strong => {
-                let known = parts.strong.index(options.timeout);
+                let known = group.strong.index(options.timeout);
                 mutate!("local_read_called_strong", Some(known.await?), None)
             }
-            ReadLevel::Lease => Some(parts.lease.index(options.timeout).await?),
+            ReadLevel::Lease => Some(group.lease.index(options.timeout).await?),
         };
         if let Some(ReadIndex { at, .. }) = index {
-            let left = deadline.since(parts.env.now());
-            wait_applied(&parts.env, &mut parts.replica.progress(), at, left).await?;
+            let left = deadline.since(group.env.now());
+            wait_applied(&group.env, &mut parts.replica.progress(), at, left).await?;
         }
         let (state, applied) = parts.replica.cut()?;
         let now = index.map_or(applied.clock, |index| index.clock.max(applied.clock));
@@ -379,11 +348,11 @@ impl<M: StateMachine> Node<M> {
     /// What this node knows of itself and its group. Never waits.
     pub fn status(&self) -> Status {
         let parts = &self.parts;
-        let view = parts.consensus.view();
+        let view = parts.group.consensus.view();
         let applied = parts.replica.applied();
         let (sessions, state_bytes) = parts.replica.size();
         let matched = if view.role == Role::Leader {
-            let proven = parts.consensus.matched();
+            let proven = parts.group.consensus.matched();
             let members = view.voters.keys().chain(view.learners.keys());
             members.map(|id| (*id, proven.get(id).copied())).collect()
         } else {
@@ -405,7 +374,7 @@ impl<M: StateMachine> Node<M> {
             matched,
             sessions,
             state_bytes,
-            disk: parts.consensus.disk(),
+            disk: parts.group.consensus.disk(),
             failure: view.failure,
         }
     }
@@ -416,19 +385,20 @@ impl<M: StateMachine> Node<M> {
         timeout: Duration,
         condition: impl Fn(&Status) -> bool + Send,
     ) -> Result<Status, Box<Status>> {
-        let deadline = self.parts.env.now() + timeout;
+        let env = &self.parts.group.env;
+        let deadline = env.now() + timeout;
+        // Watched before the status is looked at, so that no change in between is missed.
+        let mut changes = self.parts.group.consensus.changes();
         loop {
-            // Asked for before the status is looked at, so that no change in between is missed.
-            let change = self.parts.consensus.changed();
             let status = self.status();
             if condition(&status) {
                 return Ok(status);
             }
-            let now = self.parts.env.now();
+            let now = env.now();
             if now >= deadline {
                 return Err(Box::new(status));
             }
-            let _ = self.parts.env.timeout_at(deadline.min(now + Self::LOOK), change).await;
+            let _ = env.timeout_at(deadline.min(now + Self::LOOK), changes.next()).await;
         }
     }
 
@@ -438,58 +408,31 @@ impl<M: StateMachine> Node<M> {
     /// Hands leadership to `to`, or to the most caught-up voter, and returns who leads then: another
     /// voter may be elected when `to` does not answer. Ask the leader.
     pub async fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, AdminError> {
-        let parts = &self.parts;
-        parts.env.scope(crate::failover::transfer(&parts.env, &parts.consensus, to)).await
+        self.parts.group.transfer(to).await
     }
 
     /// Adds a member without a vote. Ask the leader.
     pub async fn add_learner(&self, member: Member) -> Result<(), AdminError> {
-        let parts = &self.parts;
-        parts.env.scope(crate::membership::add_learner(&parts.consensus, member)).await
+        self.parts.group.add_learner(member).await
     }
 
     /// Gives a caught-up learner a vote. Ask the leader.
     pub async fn promote(&self, id: NodeId) -> Result<(), AdminError> {
-        let parts = &self.parts;
-        parts.env.scope(crate::membership::promote(&parts.env, &parts.consensus, id)).await
+        self.parts.group.promote(id).await
     }
 
     /// Removes a member. A leader that is removed hands over first. Ask the leader.
     pub async fn remove(&self, id: NodeId) -> Result<(), AdminError> {
-        let parts = &self.parts;
-        parts.env.scope(crate::membership::remove(&parts.env, &parts.consensus, id)).await
+        self.parts.group.remove(id).await
     }
 
     /// Checkpoints the state now and lets the log before it go.
     pub async fn checkpoint(&self) -> Result<LogPos, AdminError> {
-        let parts = &self.parts;
-        let keep = parts.config.keep_entries;
-        parts.env.scope(parts.consensus.checkpoint(keep, CHECKPOINT)).await
+        self.parts.group.checkpoint().await
     }
 
     /// Stops gracefully: a leader hands over first, what was acknowledged is on disk.
     pub async fn shutdown(&self) {
-        let parts = &self.parts;
-        parts
-            .env
-            .scope(async {
-                if parts.consensus.leads().is_some() && !parts.consensus.other_voters().is_empty() {
-                    let handed =
-                        crate::failover::transfer(&parts.env, &parts.consensus, None).await;
-                    if let Err(error) = handed {
-                        tracing::info!(%error, "stopping without handing over");
-                    }
-                }
-                parts.writer.close().await;
-                // The log first: a state must never be durable before its log is.
-                parts.consensus.shutdown().await;
-                if let Err(error) = parts.replica.checkpoint().await {
-                    tracing::warn!(%error, "the last checkpoint failed; the log has everything");
-                }
-            })
-            .await;
+        self.parts.group.shutdown().await;
     }
 }
-
-/// How long a checkpoint that was asked for may take.
-const CHECKPOINT: Duration = Duration::from_secs(60);

@@ -133,17 +133,17 @@ impl Source {
         let limit = PageLimit { items: 4_096, bytes: size };
         let page = self.pinned.state.scan(*keyspace, range, limit)?;
         let next = page.items.last().map(|(key, _)| range.after(key.clone()));
-        let missing = mutate!(
+        let last = mutate!(
             "snapshot_drops_last_key",
             0,
             usize::from(!page.more && !keyspace.0.starts_with(crate::apply::OWN_PREFIX))
         );
-        let missing = mutate!(
+        let sessions = mutate!(
             "dedup_not_in_snapshot",
-            missing,
-            if *keyspace == crate::session::CLIENTS { page.items.len() } else { missing }
+            0,
+            if *keyspace == crate::session::CLIENTS { page.items.len() } else { 0 }
         );
-        for (key, value) in page.items.iter().rev().skip(missing).rev() {
+        for (key, value) in page.items.iter().rev().skip(last + sessions).rev() {
             self.sum.add(keyspace.0, key, value);
             self.buffer.put_u8(ITEM);
             self.buffer.put_u32_le(key.len() as u32);

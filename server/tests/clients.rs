@@ -16,7 +16,6 @@ async fn seats(cluster: &server::cluster::Cluster) -> [(&'static str, String); 2
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 async fn redis_cli_works_against_any_node() {
     if !has_redis_cli() {
         return;
@@ -71,7 +70,6 @@ async fn redis_cli_works_against_any_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 async fn redis_py_works_against_any_node() {
     if !has("redis-py", Command::new("python3").args(["-c", "import redis"])) {
         return;
@@ -89,7 +87,6 @@ async fn redis_py_works_against_any_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 async fn redis_rs_works_against_any_node() {
     let cluster = three_nodes().await;
     for (seat, address) in seats(&cluster).await {
@@ -122,7 +119,6 @@ async fn redis_rs_works_against_any_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 async fn redis_benchmark_works_against_any_node() {
     if !has("redis-benchmark", Command::new("redis-benchmark").arg("--version")) {
         return;

@@ -10,7 +10,6 @@ use std::process::{Command, Stdio};
 use common::{finish, said, tercet};
 
 #[test]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 fn the_demo_shows_every_step_checks_them_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let output = finish(Command::new(tercet()).arg("demo").env("TMPDIR", folder.path()));
@@ -50,7 +49,6 @@ fn pids(lines: &[String]) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 fn an_interrupted_demo_ends_its_nodes_and_removes_their_folder() {
     let folder = tempfile::tempdir().unwrap();
     let mut demo = Command::new(tercet())

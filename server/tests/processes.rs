@@ -283,7 +283,6 @@ async fn check(cluster: &Cluster, load: &Load) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 async fn acknowledged_writes_and_reads_hold_through_kills_and_pauses_of_the_leader() {
     let mut cluster = three_nodes().await;
     let load = Arc::new(Load::default());
@@ -329,7 +328,6 @@ async fn acknowledged_writes_and_reads_hold_through_kills_and_pauses_of_the_lead
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 async fn a_whole_cluster_killed_at_once_comes_back_with_everything() {
     let mut cluster = three_nodes().await;
     let load = Arc::new(Load::default());

@@ -25,7 +25,6 @@ async fn size(address: &str) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: `.ci/run` runs it in its step `long`"]
 async fn every_record_survives_the_leader_killed_while_redis_cli_loads() {
     let Some(file) = data() else { return missing("UnicodeData.txt") };
     if !has_redis_cli() {

@@ -18,8 +18,7 @@ mod vote_gate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::future::Future;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +26,8 @@ use common::env::Env;
 use common::ids::{LogPos, NodeId};
 use common::storage::wal::DiskHealth;
 use common::transport::Class;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Either};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::linearizable_read::LinearizerOption;
@@ -79,6 +80,8 @@ struct Parts {
     sender: Arc<Sender>,
     gate: VoteGate,
     leader: watch::Sender<Option<NodeId>>,
+    /// Why the core ended without saying so itself.
+    died: OnceLock<String>,
 }
 
 impl fmt::Debug for Consensus {
@@ -134,6 +137,7 @@ impl Consensus {
             sender,
             gate,
             leader: watch::Sender::new(None),
+            died: OnceLock::new(),
         })))
     }
 
@@ -182,7 +186,7 @@ impl Consensus {
 
     /// How far the log was committed when this was asked, if this node still leads.
     pub(crate) async fn read_index(&self, proof: Proof, wait: Duration) -> Option<LogPos> {
-        if proof == Proof::Lease && common::mutate!("lease_never_checked", false, true) {
+        if common::mutate!("lease_never_checked", false, proof == Proof::Lease) {
             return self.leads().and(self.view().committed);
         }
         let age = match proof {
@@ -209,7 +213,9 @@ impl Consensus {
         let raft = self.raft();
         let metrics = raft.server_metrics();
         let metrics = metrics.borrow_watched();
-        let led = metrics.state == ServerState::Leader && metrics.vote.committed;
+        let led = metrics.state == ServerState::Leader
+            && metrics.vote.committed
+            && self.0.died.get().is_none();
         led.then_some(metrics.vote.leader_id.term)
     }
 
@@ -250,14 +256,10 @@ impl Consensus {
         self.0.acks.matched()
     }
 
-    /// Completes when what consensus knows has changed since this call.
-    pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (mut metrics, mut acks) = (self.raft().metrics(), self.0.acks.changes());
-        async move {
-            let metrics = std::pin::pin!(metrics.changed());
-            let acks = std::pin::pin!(acks.changed());
-            futures::future::select(metrics, acks).await;
-        }
+    /// What consensus knows, as it changes.
+    pub(crate) fn changes(&self) -> Changes {
+        let acks = self.0.acks.changes();
+        Changes { consensus: self.clone(), metrics: self.raft().metrics(), acks }
     }
 
     /// What consensus knows now.
@@ -265,7 +267,8 @@ impl Consensus {
         let raft = self.raft();
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
-        let failure = metrics.running_state.as_ref().err().map(ToString::to_string);
+        let stopped = metrics.running_state.as_ref().err().map(ToString::to_string);
+        let failure = stopped.or_else(|| self.0.died.get().cloned());
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         let mut view = View {
@@ -498,9 +501,49 @@ async fn follow(consensus: Consensus) {
             }
         }
         consensus.0.leader.send_replace(None);
-        consensus.0.env.sleep(Duration::from_millis(10)).await;
+        // A core that ends by itself says why; one that panicked can say nothing.
+        if raft.metrics().borrow_watched().running_state.is_ok() {
+            let why = "the consensus core has panicked; its log holds everything acknowledged, so \
+                       start this node again, and report the panic from its output";
+            tracing::error!("{why}");
+            let _ = consensus.0.died.set(why.to_owned());
+            return;
+        }
+        consensus.0.env.sleep(ENDED).await;
     }
 }
+
+/// What consensus knows, as it changes.
+pub(crate) struct Changes {
+    consensus: Consensus,
+    metrics: openraft::type_config::alias::WatchReceiverOf<
+        TypeConfig,
+        openraft::RaftMetrics<TypeConfig>,
+    >,
+    acks: watch::Receiver<u64>,
+}
+
+impl Changes {
+    /// Completes when something has changed since the call before. A core that has ended is looked
+    /// for again, since it may have been started anew.
+    pub(crate) async fn next(&mut self) {
+        let changed = {
+            let metrics = std::pin::pin!(self.metrics.changed());
+            let acks = std::pin::pin!(self.acks.changed());
+            match futures::future::select(metrics, acks).await {
+                Either::Left((metrics, _)) => metrics.is_ok(),
+                Either::Right(_) => true,
+            }
+        };
+        if !changed {
+            self.consensus.0.env.sleep(ENDED).await;
+            self.metrics = self.consensus.raft().metrics();
+        }
+    }
+}
+
+/// How soon a core that has ended is looked for again.
+const ENDED: Duration = Duration::from_millis(10);
 
 /// Lets this node ask for votes, once no earlier lease can be in force any more.
 async fn open_gate(consensus: Consensus) {
@@ -544,11 +587,15 @@ pub(crate) struct Found {
 }
 
 /// Recovers a log beside a state, as [`Consensus::open`] does, and closes it.
-pub(crate) async fn inspect(
-    env: &Env,
-    config: &Config,
+pub(crate) fn inspect<'a>(
+    env: &'a Env,
+    config: &'a Config,
     applied: Option<LogPos>,
-) -> Result<Found, OpenError> {
+) -> BoxFuture<'a, Result<Found, OpenError>> {
+    recover(env, config, applied).boxed()
+}
+
+async fn recover(env: &Env, config: &Config, applied: Option<LogPos>) -> Result<Found, OpenError> {
     let log = LogStore::open(env, config, Acks::new(env.node)).await?;
     log.reconcile(applied).await?;
     let (vote, purged, committed) = (log.vote(), log.purged(), log.committed());

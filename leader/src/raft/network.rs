@@ -367,7 +367,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
     }
 
     fn backoff(&self) -> Option<Backoff> {
-        let rng = self.network.env.rng.stream("backoff");
+        let rng = self.network.env.rng.stream(&format!("backoff to {}", self.to));
         let pauses =
             std::iter::successors(Some(BACKOFF.0), |pause| Some((*pause * 2).min(BACKOFF.1)));
         Some(Backoff::new(pauses.map(move |pause| {

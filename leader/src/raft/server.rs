@@ -40,9 +40,20 @@ type Answer = BoxFuture<'static, Result<Reply, String>>;
 pub(crate) struct Server {
     consensus: Consensus,
     local: Arc<dyn Local>,
-    /// Per peer, the stream of appends that is open: its number, and where its messages go.
-    streams: Mutex<BTreeMap<NodeId, (u64, mpsc::UnboundedSender<Queued>)>>,
+    streams: Mutex<BTreeMap<NodeId, Streams>>,
 }
+
+/// The streams of appends of one peer.
+#[derive(Default)]
+struct Streams {
+    /// The one that is open: its number, and where its messages go.
+    open: Option<(u64, mpsc::UnboundedSender<Queued>)>,
+    /// The numbers of the latest ones that were replaced.
+    replaced: VecDeque<u64>,
+}
+
+/// How many replaced streams are remembered: more than can have messages under way.
+const REPLACED: usize = 64;
 
 /// An append of a stream, and who waits for its outcome.
 struct Queued {
@@ -55,19 +66,29 @@ impl Server {
         Self { consensus, local, streams: Mutex::default() }
     }
 
-    /// The queue of a peer's stream; a new number replaces the former stream.
-    fn stream(&self, from: NodeId, number: u64) -> mpsc::UnboundedSender<Queued> {
+    /// The queue of a peer's stream. A new number replaces the former stream, whose late messages
+    /// are void: they must not open it again behind the new one's.
+    fn stream(&self, from: NodeId, number: u64) -> Option<mpsc::UnboundedSender<Queued>> {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, queue)) = streams.get(&from)
-            && *known == number
-        {
-            return queue.clone();
+        let Streams { open, replaced } = streams.entry(from).or_default();
+        match open {
+            Some((known, queue)) if *known == number => return Some(queue.clone()),
+            _ if replaced.contains(&number) => {
+                sometimes!("late-append-void");
+                return None;
+            }
+            _ => {}
         }
         let (queue, queued) = mpsc::unbounded_channel();
         let env = &self.consensus.0.env;
         env.spawn("append stream", feed(self.consensus.raft(), queued));
-        streams.insert(from, (number, queue.clone()));
-        queue
+        if let Some((former, _)) = open.replace((number, queue.clone())) {
+            replaced.push_back(former);
+            if replaced.len() > REPLACED {
+                replaced.pop_front();
+            }
+        }
+        Some(queue)
     }
 
     fn append(&self, from: NodeId, stream: Option<u64>, append: Append) -> Answer {
@@ -89,7 +110,9 @@ impl Server {
             .boxed();
         };
         let (done, outcome) = oneshot::channel();
-        let _ = self.stream(from, number).send(Queued { append, done });
+        if let Some(queue) = self.stream(from, number) {
+            let _ = queue.send(Queued { append, done });
+        }
         async move {
             let outcome =
                 outcome.await.map_err(|_| "this stream of appends has ended".to_owned())?;

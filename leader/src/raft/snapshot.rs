@@ -358,7 +358,7 @@ impl Receiver {
         id: u64,
     ) -> Result<(SnapshotHandle, Applied), SnapshotError> {
         let mut slot = self.receiving.lock().await;
-        let Some(receiving) = slot.take().filter(|r| (r.from, r.id) == (from, id)) else {
+        let Some(receiving) = slot.take_if(|r| (r.from, r.id) == (from, id)) else {
             return Err(SnapshotError::Incomplete);
         };
         receiving.sink.finish(&receiving.at)?;

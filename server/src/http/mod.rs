@@ -5,8 +5,8 @@
 //! | `GET /` | a page for people, refreshing itself |
 //! | `GET /health` | 200 while the process lives |
 //! | `GET /ready` | 200 when a read that sees every acknowledged write succeeds here, else 503 with the reason |
-//! | `GET /status` | this node as JSON: [`StatusReport`](crate::status::StatusReport) |
-//! | `GET /cluster` | all nodes as JSON: [`ClusterReport`](crate::status::ClusterReport) |
+//! | `GET /status` | this node as JSON: [`StatusReport`] |
+//! | `GET /cluster` | all nodes as JSON: [`ClusterReport`] |
 //! | `GET /metrics` | figures for Prometheus: [`metrics`](crate::metrics) |
 //! | `GET /members` | the members as JSON |
 //! | `POST /members` | `{"add": {"id": 4, "address": "host:port"}}`, `{"promote": 4}` or `{"remove": 4}` |

@@ -169,9 +169,13 @@ impl Random {
         }
     }
 
-    /// A span in seconds, or one that is refused. None ends while the test runs.
+    /// A span in seconds, or one that is refused. None ends while the test runs, and no two are so
+    /// close that the moments of their commands decide which ends later.
     fn span(&self) -> String {
-        self.pick(&["1000", "2000", "3000", "-1", "0", "x", "9223372036854775807"])
+        match self.below(7) {
+            0..=2 => (1000 + 60 * self.below(1_000_000)).to_string(),
+            _ => self.pick(&["-1", "0", "x", "9223372036854775807"]),
+        }
     }
 
     fn instant(&self) -> String {

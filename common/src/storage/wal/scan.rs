@@ -51,8 +51,8 @@ fn frame_at(segment: &SegmentHeader, bytes: &[u8], offset: usize) -> Option<Foun
     let header = FrameHeader::decode(segment, offset as u64, rest)?;
     let start = offset + FRAME_HEADER;
     let body = start..start.checked_add(header.length as usize)?;
-    let whole = header.accepts(bytes.get(body.clone())?)
-        || crate::mutate!("torn_tail_accepted", false, true);
+    let accepted = header.accepts(bytes.get(body.clone())?);
+    let whole = crate::mutate!("torn_tail_accepted", accepted, true);
     whole.then_some(Found { header, offset, body })
 }
 

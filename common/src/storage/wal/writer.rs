@@ -262,7 +262,7 @@ impl Writer {
         let Active { file, offset, .. } = &self.active;
         let begun = self.shared.env.now();
         let mut done = file.write_and_sync(*offset, bytes).await;
-        if done.is_err() && crate::mutate!("failed_sync_retried", false, true) {
+        if crate::mutate!("failed_sync_retried", false, done.is_err()) {
             done = file.sync().await;
         }
         let took = self.shared.env.now().since(begun);

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use tokio::sync::Notify;
 
@@ -294,7 +295,15 @@ impl Shared {
 
 impl TcpTransport {
     /// Listens, and is ready to call and to serve. Must be called inside a runtime.
-    pub async fn bind(parts: TcpParts, config: TcpConfig) -> Result<Arc<Self>, BindError> {
+    pub fn bind(
+        parts: TcpParts,
+        config: TcpConfig,
+    ) -> BoxFuture<'static, Result<Arc<Self>, BindError>> {
+        // Boxed here, so that the transport is compiled with this crate and not again with each user.
+        Self::listen(parts, config).boxed()
+    }
+
+    async fn listen(parts: TcpParts, config: TcpConfig) -> Result<Arc<Self>, BindError> {
         config.validate()?;
         let listener = parts.sockets.bind(&config.listen).await;
         let listener = listener

@@ -2,7 +2,7 @@
 //! return (Herlihy and Wing 1990).
 //!
 //! Keys are judged one by one, for the property is local. Registers with unique values are decided by
-//! [`zones`]; compare-and-set and counters by [`search`]. A violation is shrunk to a few operations
+//! `zones`; compare-and-set and counters by `search`. A violation is shrunk to a few operations
 //! and confirmed on them by a search that uses no hashes.
 
 mod minimal;

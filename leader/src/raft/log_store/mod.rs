@@ -250,7 +250,8 @@ impl LogStore {
             durable(result.map(|last| Lsn(last.0 - (queued - count))));
         });
         if last.0 - before.0 != queued {
-            return Err(self.0.failed.get().cloned().unwrap_or(WalError::Closed));
+            let poisoned = || self.health().poisoned.map_or(WalError::Closed, WalError::Poisoned);
+            return Err(self.0.failed.get().cloned().unwrap_or_else(poisoned));
         }
         Ok(Lsn(before.0 + 1))
     }

@@ -1,0 +1,134 @@
+//! A member without its machine: the agreement, the way in for writes, and the proof behind reads.
+//!
+//! Nothing here names the machine's type, and every future is boxed where it is made, so that all of
+//! it, openraft included, is compiled once with this crate and not again with each machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::env::Env;
+use common::ids::{LogPos, NodeId};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::apply::Applier;
+use crate::config::Config;
+use crate::duties;
+use crate::error::{AdminError, OpenError};
+use crate::failover;
+use crate::identity::Identity;
+use crate::membership;
+use crate::message::Proof;
+use crate::node::Member;
+use crate::peer::{Due, Peer};
+use crate::propose::Proposer;
+use crate::raft::Consensus;
+use crate::read::Groups;
+use crate::write::Writer;
+
+/// How long a checkpoint that was asked for may take.
+const CHECKPOINT: Duration = Duration::from_secs(60);
+
+/// One member's part in its group.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) env: Env,
+    pub(crate) config: Config,
+    pub(crate) consensus: Consensus,
+    pub(crate) writer: Writer,
+    /// Reads that are proven by a round to a majority.
+    pub(crate) strong: Groups,
+    /// Reads that are proven by the leader's lease.
+    pub(crate) lease: Groups,
+    applier: Arc<dyn Applier>,
+}
+
+type Done<'a, T = ()> = BoxFuture<'a, Result<T, AdminError>>;
+
+impl Group {
+    /// Opens the log over a replica's state, serves the peers, and takes part.
+    pub(crate) fn open(
+        env: Env,
+        config: Config,
+        identity: Identity,
+        applier: Arc<dyn Applier>,
+        due: Arc<dyn Due>,
+    ) -> BoxFuture<'static, Result<Self, OpenError>> {
+        async move {
+            let consensus = Consensus::open(&env, &config, applier.clone()).await?;
+            let limit = config.max_uncommitted_bytes;
+            let proposer = Proposer::start(&env, consensus.clone(), applier.clone(), limit);
+            let peer = Peer::new(&env, consensus.clone(), proposer.clone(), applier.clone(), due);
+            consensus.serve(Arc::new(peer.clone()));
+            let to_leader = Arc::new(peer.clone());
+            let writer = Writer::start(&env, &config, to_leader.clone());
+            let strong = Groups::start(&env, Proof::Round, to_leader.clone());
+            let lease = Groups::start(&env, Proof::Lease, to_leader);
+            env.spawn(
+                "lead",
+                duties::lead(env.clone(), consensus.clone(), proposer, applier.clone(), peer),
+            );
+            env.spawn(
+                "checkpoints",
+                duties::checkpoint(env.clone(), consensus.clone(), config.clone(), applier.clone()),
+            );
+            if identity.cluster.is_none() || applier.applied().cluster.is_none() {
+                let name = duties::name_cluster(env.clone(), identity, applier.clone());
+                env.spawn("name the cluster", name);
+            }
+            Ok(Self { env, config, consensus, writer, strong, lease, applier })
+        }
+        .boxed()
+    }
+
+    /// Makes this member's empty log the first of a new cluster.
+    pub(crate) fn initialize(&self, members: Vec<Member>) -> Done<'_> {
+        let initialize = async move { self.consensus.initialize(&members).await };
+        self.env.scope(initialize).boxed()
+    }
+
+    /// Hands the leadership over.
+    pub(crate) fn transfer(&self, to: Option<NodeId>) -> Done<'_, NodeId> {
+        self.env.scope(failover::transfer(&self.env, &self.consensus, to)).boxed()
+    }
+
+    /// Adds a member without a vote.
+    pub(crate) fn add_learner(&self, member: Member) -> Done<'_> {
+        self.env.scope(membership::add_learner(&self.consensus, member)).boxed()
+    }
+
+    /// Gives a learner a vote.
+    pub(crate) fn promote(&self, id: NodeId) -> Done<'_> {
+        self.env.scope(membership::promote(&self.env, &self.consensus, id)).boxed()
+    }
+
+    /// Removes a member.
+    pub(crate) fn remove(&self, id: NodeId) -> Done<'_> {
+        self.env.scope(membership::remove(&self.env, &self.consensus, id)).boxed()
+    }
+
+    /// Checkpoints the state and lets the log before it go.
+    pub(crate) fn checkpoint(&self) -> Done<'_, LogPos> {
+        self.env.scope(self.consensus.checkpoint(self.config.keep_entries, CHECKPOINT)).boxed()
+    }
+
+    /// Hands over if this member leads, then stops and leaves everything on disk.
+    pub(crate) fn shutdown(&self) -> BoxFuture<'_, ()> {
+        let stop = async move {
+            let consensus = &self.consensus;
+            if consensus.leads().is_some() && !consensus.other_voters().is_empty() {
+                let handed = failover::transfer(&self.env, consensus, None).await;
+                if let Err(error) = handed {
+                    tracing::info!(%error, "stopping without handing over");
+                }
+            }
+            self.writer.close().await;
+            // The log first: a state must never be durable before its log is.
+            consensus.shutdown().await;
+            if let Err(error) = self.applier.checkpoint().await {
+                tracing::warn!(%error, "the last checkpoint failed; the log has everything");
+            }
+        };
+        self.env.scope(stop).boxed()
+    }
+}
