@@ -110,8 +110,10 @@ impl Ledger {
     fn missing_on(&self, node: NodeId, found: &Found) -> Vec<String> {
         let mut missing = Vec::new();
         if let Some(vote) = self.votes.get(&node) {
+            // The leader that a majority made of another candidate takes the vote's place.
             let kept = found.vote.is_some_and(|kept| {
-                kept.term > vote.term || (kept.term == vote.term && kept.node == vote.node)
+                let same_term = kept.term == vote.term;
+                kept.term > vote.term || (same_term && (kept.node == vote.node || kept.established))
             });
             if !kept {
                 missing.push(format!(
@@ -182,6 +184,8 @@ mod tests {
         assert_eq!(missing(Some(vote(5, 2))), 0);
         assert_eq!(missing(Some(vote(6, 3))), 0);
         assert_eq!(missing(Some(vote(5, 3))), 1, "another candidate of that term");
+        let leader = Vote { established: true, ..vote(5, 3) };
+        assert_eq!(missing(Some(leader)), 0, "the leader of that term");
         assert_eq!(missing(Some(vote(4, 2))), 1);
         assert_eq!(missing(None), 1);
     }

@@ -106,7 +106,12 @@ async fn a_wiped_founder_does_not_found_a_second_cluster() {
     let layout = Layout::default();
     let mut cluster = Cluster::create(tercet(), folder.path(), &layout, BasePort::Free).unwrap();
     cluster.start_all().await.unwrap();
-    let before = cluster.status(2).await.unwrap().cluster_id;
+    let mut before = None;
+    until("the cluster has its id", async || {
+        before = cluster.status(2).await.unwrap().cluster_id;
+        before.is_some()
+    })
+    .await;
     cluster.kill(1).unwrap();
     until("another leads", async || cluster.leader().await.is_some_and(|id| id != 1)).await;
     // The leader heard from node 1 before, or hears of its entries now.

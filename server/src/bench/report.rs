@@ -63,7 +63,7 @@ impl Figures {
         let micros = |nanos: u64| nanos as f64 / 1000.0;
         Self {
             count: latencies.count(),
-            per_second: latencies.count() as f64 / seconds,
+            per_second: tenths(latencies.count() as f64 / seconds),
             mean_us: micros(latencies.mean()),
             p50_us: micros(latencies.quantile(0.5)),
             p99_us: micros(latencies.quantile(0.99)),
@@ -73,10 +73,15 @@ impl Figures {
     }
 }
 
+/// Rounded for people, who read no more of it.
+fn tenths(figure: f64) -> f64 {
+    (figure * 10.0).round() / 10.0
+}
+
 impl Report {
     /// The figures of a run.
     pub fn of(load: &Load, outcome: &Outcome, elapsed: Duration) -> Self {
-        let seconds = elapsed.as_secs_f64().max(1e-9);
+        let seconds = elapsed.max(Duration::from_micros(1)).as_micros() as f64 / 1e6;
         let (reads, writes) =
             (Figures::of(&outcome.reads, seconds), Figures::of(&outcome.writes, seconds));
         Self {
@@ -88,7 +93,7 @@ impl Report {
             read_share: load.read_share,
             keys: load.keys,
             seconds,
-            per_second: reads.per_second + writes.per_second,
+            per_second: tenths(reads.per_second + writes.per_second),
             reads,
             writes,
             errors: outcome.errors.clone(),
