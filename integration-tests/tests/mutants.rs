@@ -51,14 +51,25 @@ fn the_list_and_the_sources_have_the_same_mutants() {
 
 #[cfg(feature = "mutants")]
 mod hunt {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
-    use common::env::simulated::{SimWorldClock, Trace};
+    use bytes::Bytes;
+    use common::env::simulated::{SimHost, SimWorldClock, Trace};
+    use common::env::{Env, SplitMix64};
     use common::ids::{ClusterId, Epoch, Incarnation, LogPos, NodeId};
+    use common::storage::disk::simulated::{SimDisk, SimDiskConfig};
+    use common::storage::engine::MemoryEngines;
+    use common::storage::wal::{Lsn, Replay, Wal, WalConfig};
     use common::token::LogToken;
+    use common::transport::simulated::{SimNetwork, SimNetworkConfig};
+    use common::transport::Class;
     use integration_tests::mutant::{self, Fate, Mutant, PROPERTY};
     use integration_tests::sweep::Subject;
     use integration_tests::world::Options;
+    use leader::message::{Candidacy, Cause, Request, Vote};
+    use leader::{KeyValue, Member, Node};
 
     fn run(
         plan: &integration_tests::plan::Plan,
@@ -119,55 +130,92 @@ mod hunt {
                 new.saw_committed(LogPos { term: 1, index: 2 });
                 old.join(&new) == new.join(&old)
             }
-            "damage_in_the_middle_cut" => damage_is_refused(),
+            "damage_in_the_middle_cut" => in_paused_time(damage_is_refused()),
+            "votes_right_after_restart" => in_paused_time(a_restarted_voter_gives_no_vote()),
             other => panic!("no property kills {other}: write one"),
         }
     }
 
-    /// A log of two groups whose first is damaged at rest.
-    fn damage_is_refused() -> bool {
-        use common::env::simulated::SimHost;
-        use common::storage::disk::simulated::{SimDisk, SimDiskConfig};
-        use common::storage::wal::{Lsn, Replay, Wal, WalConfig};
-        use common::transport::simulated::{SimNetwork, SimNetworkConfig};
+    fn in_paused_time<T>(claim: impl Future<Output = T>) -> T {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().unwrap().block_on(claim)
+    }
 
+    /// A simulated machine on a network of its own.
+    struct Machine {
+        net: SimNetwork,
+        disk: SimDisk,
+        host: SimHost,
+    }
+
+    const NODE: NodeId = NodeId(1);
+    const OTHER: NodeId = NodeId(2);
+
+    impl Machine {
+        fn new() -> Self {
+            let (world, rng) = (SimWorldClock::new(), SplitMix64::new(1));
+            let trace = Trace::default();
+            let net = SimNetwork::new(&world, &rng, trace.clone(), SimNetworkConfig::default());
+            let disk = SimDisk::new(NODE, &world, &rng, trace.clone(), SimDiskConfig::instant());
+            Self { net, disk, host: SimHost::new(NODE, &world, &rng, trace) }
+        }
+
+        fn boot(&self) -> Env {
+            self.host.boot(|incarnation| {
+                (self.net.attach(NODE, incarnation), self.disk.mount(incarnation))
+            })
+        }
+
+        fn kill(&self) {
+            self.disk.crash();
+            self.host.kill();
+        }
+    }
+
+    /// A log of three groups whose first is damaged at rest.
+    async fn damage_is_refused() -> bool {
         struct Nobody;
         impl Replay for Nobody {
-            fn record(&mut self, _: Lsn, _: bytes::Bytes) -> Result<(), String> {
+            fn record(&mut self, _: Lsn, _: Bytes) -> Result<(), String> {
                 Ok(())
             }
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let (world, rng) = (SimWorldClock::new(), common::env::SplitMix64::new(1));
-            let net = SimNetwork::new(&world, &rng, Trace::default(), SimNetworkConfig::default());
-            let node = NodeId(1);
-            let disk = SimDisk::new(node, &world, &rng, Trace::default(), SimDiskConfig::instant());
-            let host = SimHost::new(node, &world, &rng, Trace::default());
-            let boot = || {
-                host.boot(|incarnation: Incarnation| {
-                    (net.attach(node, incarnation), disk.mount(incarnation))
-                })
-            };
-            let env = boot();
-            let wal = Wal::open(&env, "wal", WalConfig::default(), &mut Nobody).await.unwrap();
-            for n in 0..3_u8 {
-                wal.append(vec![vec![n; 64].into()], |_| {});
-                wal.sync().await.unwrap();
-            }
-            wal.close().await.unwrap();
-            disk.crash();
-            host.kill();
-            let (name, _) =
-                disk.files().into_iter().find(|(name, _)| name.contains("wal/")).unwrap();
-            disk.flip(&name, 100, 0x10);
-            let opened = Wal::open(&boot(), "wal", WalConfig::default(), &mut Nobody).await;
-            opened.is_err()
-        })
+        let machine = Machine::new();
+        let env = machine.boot();
+        let wal = Wal::open(&env, "wal", WalConfig::default(), &mut Nobody).await.unwrap();
+        for n in 0..3_u8 {
+            wal.append(vec![vec![n; 64].into()], |_| {});
+            wal.sync().await.unwrap();
+        }
+        wal.close().await.unwrap();
+        machine.kill();
+        let files = machine.disk.files();
+        let (name, _) = files.into_iter().find(|(name, _)| name.contains("wal/")).unwrap();
+        machine.disk.flip(&name, 100, 0x10);
+        Wal::open(&machine.boot(), "wal", WalConfig::default(), &mut Nobody).await.is_err()
+    }
+
+    /// One of three voters has voted, is started again, and is asked for a vote at once.
+    async fn a_restarted_voter_gives_no_vote() -> bool {
+        let machine = Machine::new();
+        let open = async |env: &Env| {
+            let engines = Arc::new(MemoryEngines::on_disk(env.disk.clone(), "engine"));
+            let config = leader::Config::new(NODE, "simulated");
+            Node::open(env.clone(), engines, KeyValue, config).await.unwrap()
+        };
+        let members = [1, 2, 3].map(|id| Member { id: NodeId(id), address: format!("node-{id}") });
+        let node = open(&machine.boot()).await;
+        node.bootstrap(members.to_vec()).await.unwrap();
+        let asked = node.wait_until(Duration::from_secs(10), |status| status.term > 0).await;
+        let term = asked.unwrap().term + 1;
+        machine.kill();
+        let _node = open(&machine.boot()).await;
+        let candidate = machine.net.attach(OTHER, Incarnation(1));
+        let vote = Vote { term, node: OTHER, established: false };
+        let last = Some(LogPos { term, index: 9 });
+        let asks = Request::Vote(Candidacy { vote, last, cause: Cause::Silence });
+        let patience = Duration::from_millis(100);
+        candidate.call(NODE, Class::Control, asks.encode(), patience).await.is_err()
     }
 
     #[test]

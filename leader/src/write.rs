@@ -388,7 +388,7 @@ impl Window {
     fn unknown(&mut self, range: std::ops::Range<usize>, at: Option<LogPos>) {
         sometimes!("write-unknown");
         for sent in self.sent.range_mut(range) {
-            sent.maybe = mutate!("timeout_called_not_applied", true, sent.maybe);
+            sent.maybe = true;
             sent.at = at.or(sent.at);
         }
         self.settle();
@@ -460,7 +460,8 @@ impl Window {
             if sent.deadline > now || sent.waiter.is_none() {
                 continue;
             }
-            if sent.maybe || sent.flying > 0 {
+            let unsure = sent.maybe || sent.flying > 0;
+            if mutate!("timeout_called_not_applied", unsure, false) {
                 sent.tell_unknown();
             } else {
                 let timeout = sent.timeout;

@@ -196,7 +196,8 @@ async fn main<S: Strategy>(world: Arc<World<S>>, place: Place, env: Env) {
     }
     world.note(Some(place), "open", &[]);
     while let Some(ask) = asks.recv().await {
-        let timeout = ask.deadline.since(world.now());
+        // The node gives up first, as it does for clients that wait to hear what became of it.
+        let timeout = ask.deadline.since(world.now()).mul_f64(0.9);
         let (strategy, node) = (world.strategy.clone(), node.clone());
         drop(env.spawn("client", async move {
             let reply = strategy.perform(&node, ask.class, ask.action, timeout).await;

@@ -115,7 +115,12 @@ impl Consensus {
     ) -> Result<Self, OpenError> {
         let acks = Acks::new(env.node);
         let log = LogStore::open(env, config, acks.clone()).await?;
-        log.reconcile(applier.applied().at).await?;
+        let applied = applier.applied().at;
+        if log.gives_way_to(applied) {
+            // What the log drops must not be lost with a state that only the memory has.
+            applier.checkpoint().await?;
+        }
+        log.reconcile(applied).await?;
         let machine = RaftMachine::new(applier.clone(), log.clone(), log.purged());
         let sender = Arc::new(Sender::new(env, applier.clone(), config.snapshot_chunk_bytes));
         let raft = build(env, config, &log, &machine, &acks, &sender).await?;

@@ -121,6 +121,18 @@ pub trait File: Send + Sync + fmt::Debug {
     }
 }
 
+/// Makes the names in a folder durable, and the folder's own name and those above it.
+pub(crate) async fn sync_names(disk: &dyn Disk, dir: &str) -> Result<(), DiskError> {
+    let mut dir = dir;
+    loop {
+        disk.sync_dir(dir).await?;
+        if dir.is_empty() {
+            return Ok(());
+        }
+        dir = parent(dir);
+    }
+}
+
 /// The parts of a path, refusing what would lead out of the folder.
 fn parts(path: &str) -> Result<Vec<&str>, DiskError> {
     if path.is_empty() {

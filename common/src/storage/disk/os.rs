@@ -91,12 +91,20 @@ impl OsDisk {
     }
 }
 
+/// The folder that has a folder's name.
+fn above(dir: &Path) -> &Path {
+    dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn lock(root: PathBuf, shown: &str) -> Result<Folder, DiskError> {
     let io = |operation| move |e: io::Error| failure(shown, operation, &e);
     if !root.is_dir() {
+        // Whatever is made here must have a durable name in what is above it.
+        let made = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.is_dir();
+        let above: Vec<_> = root.ancestors().take_while(made).map(above).collect();
         fs::create_dir_all(&root).map_err(io("create"))?;
-        if let Some(above) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::File::open(above).and_then(|dir| dir.sync_all()).map_err(io("sync"))?;
+        for dir in above {
+            fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync"))?;
         }
     }
     let path = root.join(LOCK);

@@ -11,7 +11,7 @@ use super::segment::{make_segment, make_spare, spare_number};
 use super::state::{Segment, Spare, path, segment_name, segment_number};
 use super::{Lsn, Replay, WalConfig, WalError};
 use crate::env::Env;
-use crate::storage::disk::{Disk, Open};
+use crate::storage::disk::{Disk, Open, sync_names};
 
 /// A log as it was found.
 pub(super) struct Recovered {
@@ -164,18 +164,6 @@ async fn write_again(newest: &Newest, segment: &Segment) -> Result<(), WalError>
         return Ok(file.sync().await?);
     }
     Ok(file.write_and_sync(unproven as u64, again.freeze()).await?)
-}
-
-/// Makes the names in the log's folder durable, and the folder's own name and those above it.
-async fn sync_names(disk: &dyn Disk, dir: &str) -> Result<(), WalError> {
-    let mut dir = dir;
-    loop {
-        disk.sync_dir(dir).await?;
-        if dir.is_empty() {
-            return Ok(());
-        }
-        dir = dir.rsplit_once('/').map_or("", |(above, _)| above);
-    }
 }
 
 /// Takes the spares of the last opening, and removes those that do not have all their space.

@@ -24,6 +24,16 @@ pub(crate) enum Reconciled {
 }
 
 impl LogStore {
+    /// Whether the log will give way to a state that has applied up to `applied`. The state must be
+    /// made durable before it does.
+    pub(crate) fn gives_way_to(&self, applied: Option<LogPos>) -> bool {
+        let state = self.state();
+        applied.is_some_and(|at| {
+            let found = state.index.find(at.index).map(|(at, _)| at);
+            found != applied && state.purged < applied
+        })
+    }
+
     /// Makes the log agree with a state that has applied up to `applied`. Call it before openraft
     /// starts, with a state that is durable itself: the log drops what that state contains.
     ///

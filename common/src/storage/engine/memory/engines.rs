@@ -15,7 +15,7 @@ use super::super::generation::{self, CURRENT, CURRENT_NEXT};
 use super::super::{Engine, EngineError, Engines, Generation};
 use super::MemoryEngine;
 use super::checkpoint::Checkpoints;
-use crate::storage::disk::{Disk, DiskError, Open};
+use crate::storage::disk::{Disk, DiskError, Open, sync_names};
 
 /// Engines in memory, without a disk or with checkpoints on one.
 ///
@@ -100,7 +100,7 @@ impl Place {
         let folder = self.folder(generation);
         self.remove(&folder).await?;
         self.disk.create_dir(&folder).await?;
-        self.disk.sync_dir(&self.dir).await?;
+        sync_names(self.disk.as_ref(), &self.dir).await?;
         let checkpoints = Checkpoints::new(Arc::clone(&self.disk), folder);
         Ok(MemoryEngine::on_disk(super::State::default(), checkpoints))
     }

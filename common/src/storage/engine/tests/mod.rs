@@ -14,6 +14,10 @@ use super::{
     Batch, EngineError, Engines, FjallConfig, FjallEngines, Generation, KeyRange, Keyspace,
     MemoryEngines, PageLimit,
 };
+use crate::env::SplitMix64;
+use crate::env::simulated::{SimWorldClock, Trace};
+use crate::ids::{Incarnation, NodeId};
+use crate::storage::disk::simulated::{SimDisk, SimDiskConfig};
 use map_disk::MapDisk;
 
 struct Volatile;
@@ -227,6 +231,27 @@ async fn a_crash_within_a_switch_leaves_the_former_engine_or_the_new_one() {
 }
 
 /// A full disk fails the checkpoint, not the engine: with room again, the next one works.
+/// The folder of the engines is as new as they are: its own name must be durable, too.
+#[tokio::test]
+async fn a_checkpoint_survives_a_power_loss_in_a_new_folder() {
+    for seed in 0..20 {
+        let (world, rng) = (SimWorldClock::new(), SplitMix64::new(seed));
+        let disk =
+            SimDisk::new(NodeId(1), &world, &rng, Trace::default(), SimDiskConfig::instant());
+        let open =
+            |incarnation| MemoryEngines::on_disk(disk.mount(Incarnation(incarnation)), "a/b");
+        let engines = open(1);
+        let engine = engines.create(Generation(1)).await.unwrap();
+        engine.write(put("key", "value")).unwrap();
+        engines.switch(Generation(1)).await.unwrap();
+        disk.power_loss();
+        let (generation, engine) = open(2).current().await.unwrap().expect("the engine is there");
+        assert_eq!(generation, Generation(1));
+        let state = engine.snapshot().unwrap();
+        assert_eq!(state.get(DATA, b"key").unwrap().as_deref(), Some(&b"value"[..]));
+    }
+}
+
 #[tokio::test]
 async fn the_engine_in_memory_goes_on_when_the_disk_has_room_again() {
     let place = checkpointed().await;
