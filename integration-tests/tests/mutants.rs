@@ -63,8 +63,8 @@ mod hunt {
     use common::storage::engine::MemoryEngines;
     use common::storage::wal::{Lsn, Replay, Wal, WalConfig};
     use common::token::LogToken;
-    use common::transport::simulated::{SimNetwork, SimNetworkConfig};
     use common::transport::Class;
+    use common::transport::simulated::{SimNetwork, SimNetworkConfig};
     use integration_tests::mutant::{self, Fate, Mutant, PROPERTY};
     use integration_tests::sweep::Subject;
     use integration_tests::world::Options;

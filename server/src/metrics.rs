@@ -55,6 +55,7 @@ const UNSYNCED: Name = (
 const FULL: Name = ("tercet_disk_full", Kind::Gauge, "1 while the disk is full");
 const STATE_BYTES: Name =
     ("tercet_state_bytes", Kind::Gauge, "size of the state, roughly, by `engine`");
+const SESSIONS: Name = ("tercet_sessions", Kind::Gauge, "open sessions of the nodes that write");
 const UPTIME: Name = ("tercet_uptime_seconds", Kind::Gauge, "time since the process started");
 const CONNECTIONS: Name = ("tercet_connections", Kind::Gauge, "open connections of clients");
 const ACCEPTED: Name =
@@ -77,7 +78,7 @@ const MISSES: Name = ("tercet_key_misses_total", Kind::Counter, "reads that did 
 const BYTES_IN: Name = ("tercet_client_bytes_in_total", Kind::Counter, "bytes from clients");
 const BYTES_OUT: Name = ("tercet_client_bytes_out_total", Kind::Counter, "bytes to clients");
 
-const ALL: [Name; 30] = [
+const ALL: [Name; 31] = [
     UP,
     ROLE,
     TERM,
@@ -97,6 +98,7 @@ const ALL: [Name; 30] = [
     UNSYNCED,
     FULL,
     STATE_BYTES,
+    SESSIONS,
     UPTIME,
     CONNECTIONS,
     ACCEPTED,
@@ -182,6 +184,7 @@ pub fn render(report: &StatusReport, counters: Option<&Counters>, watched: &Watc
     page.one(UNSYNCED, seconds(report.disk.oldest_unsynced_micros));
     page.one(FULL, u8::from(report.disk.full));
     page.labelled(STATE_BYTES, "engine", [(report.state.engine.clone(), report.state.bytes)]);
+    page.one(SESSIONS, report.state.sessions);
     page.one(UPTIME, report.uptime_ms as f64 / 1000.0);
     let none = Counters::default();
     let counters = counters.unwrap_or(&none);

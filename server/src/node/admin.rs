@@ -1,12 +1,10 @@
 //! The real node behind the HTTP pages.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::ids::NodeId;
-use common::storage::engine::Engines;
-use futures::future::{BoxFuture, join_all};
+use futures::future::{BoxFuture, join_all, ready};
 use leader::error::AdminError;
 use leader::{ReadLevel, ReadOptions, Role};
 
@@ -22,31 +20,17 @@ use crate::status::{ClusterReport, NodeRow, StatusReport};
 const READY: Duration = Duration::from_secs(1);
 /// How long a peer may take to say how it is.
 const PEER: Duration = Duration::from_secs(1);
-/// How long the engine may take to say how large it is; a snapshot that is being installed holds
-/// it longer.
-const SIZE: Duration = Duration::from_millis(100);
 
 /// What the pages show and change.
 pub(super) struct Desk {
     pub(super) config: NodeConfig,
     pub(super) replica: Replica,
-    pub(super) engines: Arc<dyn Engines>,
     pub(super) service: Arc<Service>,
     pub(super) watched: Arc<Watched>,
     pub(super) begun: Instant,
-    /// The last known size of the state.
-    pub(super) state_bytes: AtomicU64,
 }
 
 impl Desk {
-    async fn state_bytes(&self) -> u64 {
-        if let Ok(Ok(Some((_, engine)))) = tokio::time::timeout(SIZE, self.engines.current()).await
-        {
-            self.state_bytes.store(engine.size(), Ordering::Relaxed);
-        }
-        self.state_bytes.load(Ordering::Relaxed)
-    }
-
     async fn ask(&self, peer: &crate::config::Peer) -> NodeRow {
         let answer = http::get_json::<StatusReport>(&peer.http, "/status", PEER).await;
         let (status, error) = match answer {
@@ -71,11 +55,8 @@ fn hindered(role: Role, leader: Option<NodeId>, failure: Option<&str>) -> Option
 
 impl Admin for Desk {
     fn report(&self) -> BoxFuture<'_, StatusReport> {
-        Box::pin(async {
-            let bytes = self.state_bytes().await;
-            let uptime = self.begun.elapsed().as_millis() as u64;
-            StatusReport::of(&self.config, &self.replica.status(), bytes, uptime)
-        })
+        let uptime = self.begun.elapsed().as_millis() as u64;
+        Box::pin(ready(StatusReport::of(&self.config, &self.replica.status(), uptime)))
     }
 
     fn ready(&self) -> BoxFuture<'_, Result<(), String>> {
@@ -102,6 +83,17 @@ impl Admin for Desk {
                 status: Some(own),
                 error: None,
             });
+            // Members that joined since this node's file was written.
+            let own = nodes.last().and_then(|row| row.status.clone()).unwrap_or_default();
+            for member in own.members {
+                if nodes.iter().all(|row| row.id != member.id) {
+                    let why = format!(
+                        "a member at {}, but not in node {}'s list of peers",
+                        member.address, self.config.id
+                    );
+                    nodes.push(NodeRow { id: member.id, error: Some(why), ..NodeRow::default() });
+                }
+            }
             nodes.sort_by_key(|row| row.id);
             ClusterReport { nodes }
         })

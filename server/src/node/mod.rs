@@ -13,7 +13,7 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use common::env::{Env, Parts, SplitMix64, SystemClock, TokioSpawn};
@@ -231,7 +231,7 @@ async fn open_and_serve(
         disk: Arc::new(disk),
     });
     info!("node {} of {:?} opens {}", config.id, config.cluster, folder.display());
-    let replica = Replica::open(env.clone(), engines.clone(), Redis, config.leader.clone())
+    let replica = Replica::open(env.clone(), engines, Redis, config.leader.clone())
         .await
         .map_err(|source| NodeError::Open { folder, source })?;
     info!("node {} serves: {}", config.id, config.advertised);
@@ -241,11 +241,9 @@ async fn open_and_serve(
     stage.enter(Arc::new(admin::Desk {
         config: config.clone(),
         replica: replica.clone(),
-        engines,
         service: service.clone(),
         watched: watched.clone(),
         begun,
-        state_bytes: AtomicU64::new(0),
     }));
     let watch = tokio::spawn(watch_leader(replica.clone(), watched));
     let introduce = tokio::spawn(introduce(replica.clone(), transport.clone()));

@@ -105,6 +105,9 @@ pub struct StateReport {
     pub engine: String,
     /// Its size in bytes, roughly.
     pub bytes: u64,
+    /// Open sessions of the nodes that write.
+    #[serde(default)]
+    pub sessions: usize,
 }
 
 /// Addresses of a node.
@@ -157,7 +160,7 @@ fn index(at: Option<LogPos>) -> Option<u64> {
 
 impl StatusReport {
     /// What a node of this configuration says of itself.
-    pub fn of(config: &NodeConfig, status: &Status, state_bytes: u64, uptime_ms: u64) -> Self {
+    pub fn of(config: &NodeConfig, status: &Status, uptime_ms: u64) -> Self {
         let me = config.peers.iter().find(|peer| peer.id == config.id.0);
         let matched = |id: &NodeId| status.matched.get(id).copied().flatten().map(|at| at.index);
         let members = |of: &BTreeMap<NodeId, Member>, voter| {
@@ -201,7 +204,8 @@ impl StatusReport {
             },
             state: StateReport {
                 engine: format!("{:?}", config.engine).to_lowercase(),
-                bytes: state_bytes,
+                bytes: status.state_bytes,
+                sessions: status.sessions,
             },
             addresses: AddressReport {
                 resp: config.advertised.resp.clone(),

@@ -144,7 +144,6 @@ fn parts(path: &str) -> Result<Vec<&str>, DiskError> {
 }
 
 /// The folder that holds a path: empty for the disk's own.
-#[cfg(any(test, feature = "test-util"))]
 fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
