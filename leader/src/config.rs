@@ -5,6 +5,8 @@ use std::time::Duration;
 use common::ids::NodeId;
 use common::storage::wal::WalConfig;
 
+use crate::message::MAX_BYTES;
+
 /// How a node behaves. [`Config::new`] gives the defaults, [`Config::validate`] refuses
 /// contradictions by name.
 #[derive(Clone, Debug)]
@@ -131,6 +133,14 @@ impl Config {
                 ),
             );
         }
+        // Half of what a message may have, so that an entry always fits with what is around it.
+        for (knob, bytes) in
+            [("max_command_bytes", self.max_command_bytes), ("batch_bytes", self.batch_bytes)]
+        {
+            if bytes > MAX_BYTES / 2 {
+                return refuse(knob, format!("must be at most {} bytes", MAX_BYTES / 2));
+            }
+        }
         if self.snapshot_chunk_bytes == 0 || self.snapshot_chunk_bytes > 8 << 20 {
             return refuse("snapshot_chunk_bytes", "must be 1 byte to 8 MiB".into());
         }
@@ -146,4 +156,37 @@ pub struct ConfigError {
     pub knob: &'static str,
     /// What is wrong with it.
     pub problem: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_contradictions_are_refused_by_name() {
+        let config = || Config::new(NodeId(1), "test");
+        config().validate().unwrap();
+        type Change = fn(&mut Config);
+        let changes: [(&str, Change); 9] = [
+            ("cluster_name", |c| c.cluster_name.clear()),
+            ("heartbeat_interval", |c| c.heartbeat_interval = Duration::ZERO),
+            ("election_timeout_min", |c| c.heartbeat_interval = Duration::from_millis(101)),
+            ("election_timeout_max", |c| c.election_timeout_max = c.election_timeout_min),
+            ("max_clock_drift", |c| c.max_clock_drift = 0.5),
+            ("lease_read_max_age", |c| c.lease_read_max_age = c.election_timeout_max),
+            ("batch_commands", |c| c.batch_commands = 0),
+            ("batch_bytes", |c| c.batch_bytes = MAX_BYTES),
+            ("snapshot_chunk_bytes", |c| c.snapshot_chunk_bytes = 0),
+        ];
+        for (knob, change) in changes {
+            let mut config = config();
+            change(&mut config);
+            assert_eq!(config.validate().unwrap_err().knob, knob);
+        }
+        let mut large = config();
+        large.max_command_bytes = 9 << 20;
+        assert!(large.validate().unwrap_err().problem.contains("wal.max_record"));
+        large.wal.max_record = 64 << 20;
+        assert!(large.validate().unwrap_err().problem.contains("at most 8388608"));
+    }
 }

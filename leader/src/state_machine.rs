@@ -56,8 +56,8 @@ pub trait StateMachine: Send + Sync + 'static {
     }
 
     /// Applies one command. Reads through `state` see the changes it made so far, and those of all
-    /// earlier commands. An error is a failure of the storage under it and stops the node; a
-    /// command that cannot be done (wrong type, overflow) is a reply.
+    /// earlier commands. An error is a failure of the storage under it and stops the node, and so
+    /// does a panic; a command that cannot be done (wrong type, overflow) is a reply.
     fn apply(
         &self,
         state: &mut Draft<'_>,

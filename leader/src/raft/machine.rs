@@ -1,6 +1,8 @@
 //! The replica, as openraft sees it.
 
+use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use common::ids::LogPos;
@@ -26,6 +28,17 @@ const BYTES: usize = 1 << 20;
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
+}
+
+/// Nothing of the batch is written: the state is as it was before.
+fn panicked(upto: u64, panic: &(dyn Any + Send)) -> io::Error {
+    let said = panic.downcast_ref::<&str>().copied();
+    let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    io::Error::other(format!(
+        "the state machine has panicked on an entry up to {upto}: {}; nothing of that entry is in the \
+         state, and every start will meet it again: start this node with a machine that can apply it",
+        said.unwrap_or("no message")
+    ))
 }
 
 fn encode_members(membership: &Membership) -> bytes::Bytes {
@@ -77,7 +90,10 @@ impl RaftMachine {
             entries.push(committed(entry));
             responders.push(responder);
         }
-        let replies = self.applier.apply(entries).map_err(other)?;
+        let upto = entries.last().map_or(0, |entry| entry.at.index);
+        // A machine is other people's code. What it panics with must be read where the node stopped.
+        let applied = catch_unwind(AssertUnwindSafe(|| self.applier.apply(entries)));
+        let replies = applied.map_err(|panic| panicked(upto, panic.as_ref()))?.map_err(other)?;
         for (responder, reply) in responders.into_iter().zip(replies) {
             if let Some(responder) = responder {
                 responder.send(Replies(Some(Box::new(reply))));

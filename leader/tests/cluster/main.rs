@@ -6,6 +6,7 @@ mod group;
 
 mod elections;
 mod exactly_once;
+mod failures;
 mod members;
 mod snapshots;
 mod writes_and_reads;
