@@ -162,11 +162,12 @@ pub struct ConfigError {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut Config);
+
     #[test]
     fn the_defaults_are_valid_and_contradictions_are_refused_by_name() {
         let config = || Config::new(NodeId(1), "test");
         config().validate().unwrap();
-        type Change = fn(&mut Config);
         let changes: [(&str, Change); 9] = [
             ("cluster_name", |c| c.cluster_name.clear()),
             ("heartbeat_interval", |c| c.heartbeat_interval = Duration::ZERO),
