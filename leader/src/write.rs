@@ -423,6 +423,8 @@ impl Window {
             }
             self.first += 1;
         }
+        // Behind a resent command, those after it may have been answered already.
+        self.unsent = self.unsent.max(self.first);
     }
 
     /// Begins a new session: what an attempt of the lost one may have applied ends unknown, the rest

@@ -126,6 +126,10 @@ impl Platter {
         self.disk.fail_next_sync();
     }
 
+    pub(super) fn sync_has_failed(&self, incarnation: Incarnation) -> bool {
+        self.disk.sync_has_failed(incarnation)
+    }
+
     /// A copy of what is durable now, however little a power loss may keep.
     pub(crate) fn image(&self) -> SimDisk {
         self.disk.durable_image()

@@ -107,13 +107,6 @@ impl<S: Strategy> Machine<S> {
         self.state().wanted
     }
 
-    /// From now on a stop or a refused start has a reason, until the node has opened again.
-    pub(super) fn excuse(&self, reason: &'static str) {
-        let mut state = self.state();
-        state.excuse = Some(reason);
-        state.excuse_ends = None;
-    }
-
     /// While `reason` is there, a stop or a refused start has it as its reason.
     pub(super) fn excuse_for_now(&self, reason: Option<&'static str>) {
         let mut state = self.state();
@@ -128,7 +121,8 @@ impl<S: Strategy> Machine<S> {
     pub(super) fn excused(&self, now: SimTime) -> Option<&'static str> {
         let state = self.state();
         let excuse = state.excuse.filter(|_| state.excuse_ends.is_none_or(|end| now < end));
-        excuse.or(state.standing_excuse)
+        let sync_failed = self.disk.sync_has_failed(self.host.incarnation());
+        excuse.or(state.standing_excuse).or(sync_failed.then_some("a sync of its disk failed"))
     }
 
     /// Kills the node. Network and disk are dead before its tasks are dropped, so that nothing that

@@ -185,10 +185,7 @@ impl<S: Strategy> Nemesis<S> {
                 }
             }
             FaultKind::SyncFails => {
-                machines().for_each(|m| {
-                    m.excuse("a sync of its disk failed");
-                    m.disk.fail_next_sync();
-                });
+                machines().for_each(|m| m.disk.fail_next_sync());
             }
             FaultKind::Transfer => self.ask(&places, Chore::Transfer),
             FaultKind::Snapshot => self.ask(&places, Chore::Snapshot),

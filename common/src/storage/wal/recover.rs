@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::format::{Kind, Records, SegmentHeader};
 use super::scan::{Scanned, Tail, scan};
-use super::segment::{make_segment, make_spare, spare_number};
+use super::segment::{is_unready, make_segment, make_spare, spare_number};
 use super::state::{Segment, Spare, path, segment_name, segment_number};
 use super::{Lsn, Replay, WalConfig, WalError};
 use crate::env::Env;
@@ -166,7 +166,7 @@ async fn write_again(newest: &Newest, segment: &Segment) -> Result<(), WalError>
     Ok(file.write_and_sync(unproven as u64, again.freeze()).await?)
 }
 
-/// Takes the spares of the last opening, and removes those that do not have all their space.
+/// Takes the spares of the last opening, and removes those that are not ready or too small now.
 async fn spares(
     disk: &dyn Disk,
     dir: &str,
@@ -175,6 +175,9 @@ async fn spares(
 ) -> Result<(VecDeque<Spare>, u64), WalError> {
     let (mut stock, mut last) = (VecDeque::new(), 0);
     for name in names {
+        if is_unready(name) {
+            disk.remove(&path(dir, name)).await?;
+        }
         let Some(number) = spare_number(name) else { continue };
         last = last.max(number);
         let path = path(dir, name);

@@ -1,7 +1,9 @@
 //! How segments come to be: a spare file with its space, then a header, then a name.
 //!
 //! A file has the name of a segment only once its header is durable, so a segment without a valid
-//! header is damage, never a crash.
+//! header is damage, never a crash. In the same way it has the name of a spare only once its space
+//! is durable: a sync that failed leaves a file that looks whole and is not on the disk, and that a
+//! later sync may call clean without writing anything.
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,10 +12,16 @@ use super::state::{Segment, Spare, path, segment_name};
 use crate::storage::disk::{Disk, DiskError, Open};
 
 const SPARE: &str = "spare-";
+const UNREADY: &str = "unready-";
 
 /// The number in the file name of a spare.
 pub(super) fn spare_number(name: &str) -> Option<u64> {
     name.strip_prefix(SPARE)?.parse().ok()
+}
+
+/// Whether this is what an interrupted [`make_spare`] left.
+pub(super) fn is_unready(name: &str) -> bool {
+    name.starts_with(UNREADY)
 }
 
 /// Makes an empty file of `bytes` bytes. Nothing is left of it when the disk is full.
@@ -23,15 +31,17 @@ pub(super) async fn make_spare(
     number: u64,
     bytes: u64,
 ) -> Result<Spare, DiskError> {
-    let path = path(dir, &format!("{SPARE}{number}"));
-    let file = disk.open(&path, Open::New).await?;
+    let unready = path(dir, &format!("{UNREADY}{number}"));
+    let file = disk.open(&unready, Open::New).await?;
     if let Err(e) = file.allocate(bytes).await {
         if matches!(e, DiskError::Full { .. }) {
-            disk.remove(&path).await?;
+            disk.remove(&unready).await?;
         }
         return Err(e);
     }
     file.sync().await?;
+    let path = path(dir, &format!("{SPARE}{number}"));
+    disk.rename(&unready, &path).await?;
     Ok(Spare { path, bytes, file })
 }
 

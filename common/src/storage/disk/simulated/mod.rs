@@ -103,6 +103,8 @@ struct Faults {
     slow: u32,
     stalled: bool,
     sync_failures: u32,
+    /// Who saw a sync fail last.
+    sync_failed: Option<Incarnation>,
     dir_sync_failures: u32,
     /// What the next write does: nothing, with an error, or some of its bytes on a full disk.
     next_write: Option<WriteFault>,
@@ -244,6 +246,11 @@ impl SimDisk {
     /// as synced.
     pub fn fail_next_sync(&self) {
         self.0.state().faults.sync_failures += 1;
+    }
+
+    /// Whether a planted failure of a sync has shown itself to this incarnation of the node.
+    pub fn sync_has_failed(&self, incarnation: Incarnation) -> bool {
+        self.0.state().faults.sync_failed == Some(incarnation)
     }
 
     /// Fails the next sync of a folder: the changes of its names are seen, and never durable.

@@ -205,6 +205,7 @@ impl Disk for Mounted {
         let mut state = self.alive(dir, "sync")?;
         if state.faults.dir_sync_failures > 0 {
             state.faults.dir_sync_failures -= 1;
+            state.faults.sync_failed = Some(self.incarnation);
             state.names.fail(dir);
             self.disk.note("disk sync fails", dir.as_bytes());
             return Err(input_output_error(dir, "sync"));
@@ -308,6 +309,7 @@ impl File for SimFile {
         let mut state = self.mount.alive(&self.path, "sync")?;
         if state.faults.sync_failures > 0 {
             state.faults.sync_failures -= 1;
+            state.faults.sync_failed = Some(self.mount.incarnation);
             self.body(&mut state, "sync")?.fail(&flush);
             self.mount.disk.note("disk sync fails", self.path.as_bytes());
             return Err(input_output_error(&self.path, "sync"));

@@ -100,6 +100,9 @@ impl Place {
         if !folder.join("version").is_file() {
             return Err(error::damaged(&folder, "the database is missing"));
         }
+        // A process that died between giving the names and syncing them left what is seen here and
+        // may not be durable; whoever opens it builds on it.
+        self.sync_names().map_err(|e| self.failed(e))?;
         let engine = FjallEngine::open(folder, &self.config)?;
         Ok(Some((current, Arc::new(engine))))
     }
@@ -132,14 +135,17 @@ impl Place {
         File::open(dir)?.sync_all()
     }
 
+    /// Makes the names of the generations durable, and that of their folder.
+    fn sync_names(&self) -> std::io::Result<()> {
+        let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty());
+        [Some(self.path.as_path()), parent].into_iter().flatten().try_for_each(Self::sync_dir)
+    }
+
     fn create(&self, generation: Generation) -> Result<Arc<FjallEngine>, EngineError> {
         let folder = self.folder(generation);
         self.remove(&folder)?;
         fs::create_dir_all(&folder).map_err(|e| self.failed(e))?;
-        let parent = self.path.parent().filter(|p| !p.as_os_str().is_empty());
-        for dir in [Some(self.path.as_path()), parent].into_iter().flatten() {
-            Self::sync_dir(dir).map_err(|e| self.failed(e))?;
-        }
+        self.sync_names().map_err(|e| self.failed(e))?;
         Ok(Arc::new(FjallEngine::open(folder, &self.config)?))
     }
 

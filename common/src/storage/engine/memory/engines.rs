@@ -84,8 +84,12 @@ impl Place {
             }
         }
         let Some(current) = current else { return Ok(None) };
+        // A process that died between giving a name and syncing it left what is seen here and may
+        // not be durable; whoever opens it builds on it.
+        let folder = self.folder(current);
+        sync_names(self.disk.as_ref(), &folder).await?;
         let disk = Arc::clone(&self.disk);
-        let (state, checkpoints) = Checkpoints::read(disk, self.folder(current)).await?;
+        let (state, checkpoints) = Checkpoints::read(disk, folder).await?;
         Ok(Some((current, Arc::new(MemoryEngine::on_disk(state, checkpoints)))))
     }
 

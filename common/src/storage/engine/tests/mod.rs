@@ -230,28 +230,63 @@ async fn a_crash_within_a_switch_leaves_the_former_engine_or_the_new_one() {
     assert!(whole, "one of the crashes came after the whole switch");
 }
 
-/// A full disk fails the checkpoint, not the engine: with room again, the next one works.
+fn sim_disk(seed: u64) -> SimDisk {
+    let (world, rng) = (SimWorldClock::new(), SplitMix64::new(seed));
+    SimDisk::new(NodeId(1), &world, &rng, Trace::default(), SimDiskConfig::instant())
+}
+
+fn engines(disk: &SimDisk, incarnation: u64) -> MemoryEngines {
+    MemoryEngines::on_disk(disk.mount(Incarnation(incarnation)), "a/b")
+}
+
+async fn make_and_switch(engines: &MemoryEngines, generation: u64) -> Result<(), EngineError> {
+    let engine = engines.create(Generation(generation)).await?;
+    engine.write(put("key", &generation.to_string()))?;
+    engines.switch(Generation(generation)).await
+}
+
+/// The current generation, after a check that the state is its own.
+async fn current(disk: &SimDisk, incarnation: u64) -> Option<Generation> {
+    let (generation, engine) = engines(disk, incarnation).current().await.unwrap()?;
+    let value = engine.get(DATA, b"key").unwrap().unwrap();
+    assert_eq!(value, generation.0.to_string());
+    Some(generation)
+}
+
 /// The folder of the engines is as new as they are: its own name must be durable, too.
 #[tokio::test]
 async fn a_checkpoint_survives_a_power_loss_in_a_new_folder() {
     for seed in 0..20 {
-        let (world, rng) = (SimWorldClock::new(), SplitMix64::new(seed));
-        let disk =
-            SimDisk::new(NodeId(1), &world, &rng, Trace::default(), SimDiskConfig::instant());
-        let open =
-            |incarnation| MemoryEngines::on_disk(disk.mount(Incarnation(incarnation)), "a/b");
-        let engines = open(1);
-        let engine = engines.create(Generation(1)).await.unwrap();
-        engine.write(put("key", "value")).unwrap();
-        engines.switch(Generation(1)).await.unwrap();
+        let disk = sim_disk(seed);
+        make_and_switch(&engines(&disk, 1), 1).await.unwrap();
         disk.power_loss();
-        let (generation, engine) = open(2).current().await.unwrap().expect("the engine is there");
-        assert_eq!(generation, Generation(1));
-        let state = engine.snapshot().unwrap();
-        assert_eq!(state.get(DATA, b"key").unwrap().as_deref(), Some(&b"value"[..]));
+        assert_eq!(current(&disk, 2).await, Some(Generation(1)));
     }
 }
 
+/// A process dies at any call of the disk, and what the next one finds in the cache it builds on.
+#[tokio::test]
+async fn what_an_opening_finds_survives_a_power_loss() {
+    let mut found = Vec::new();
+    for stop in 0..60 {
+        let disk = sim_disk(stop);
+        disk.stop_after(stop);
+        let opened = engines(&disk, 1);
+        let done = match make_and_switch(&opened, 1).await {
+            Ok(()) => make_and_switch(&opened, 2).await,
+            failed => failed,
+        };
+        disk.crash();
+        let seen = current(&disk, 2).await;
+        disk.power_loss();
+        assert_eq!(current(&disk, 3).await, seen, "stopped after {stop} changes: {done:?}");
+        found.push(seen);
+    }
+    found.dedup();
+    assert_eq!(found, [None, Some(Generation(1)), Some(Generation(2))]);
+}
+
+/// A full disk fails the checkpoint, not the engine: with room again, the next one works.
 #[tokio::test]
 async fn the_engine_in_memory_goes_on_when_the_disk_has_room_again() {
     let place = checkpointed().await;

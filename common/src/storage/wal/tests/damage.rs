@@ -96,11 +96,11 @@ fn frames(bytes: &[u8]) -> Vec<Frame> {
     frames
 }
 
-/// A log of three segments. The last one has some groups, and at the end one of three frames.
+/// A log of three segments. The last one has some groups, and at the end one of three records.
 async fn sample(close: bool) -> (Files, Vec<(Lsn, Bytes)>) {
     let disk = sim_disk(1);
     let (wal, _) = open(&mount(&disk), small()).await.unwrap();
-    for n in 1..=9 {
+    for n in 1..=12 {
         wal.append(vec![record(n, 700), record(n, 30)], drop);
         wal.sync().await.unwrap();
     }
@@ -112,6 +112,8 @@ async fn sample(close: bool) -> (Files, Vec<(Lsn, Bytes)>) {
     }
     let files = files(&disk).await;
     assert_eq!(segments(&files).len(), 3);
+    let groups: Vec<Lsn> = frames(&files[LAST]).iter().map(|f| f.header.durable).collect();
+    assert!(groups.len() > 2 && groups.is_sorted_by(|a, b| a < b), "{groups:?}");
     drop(wal);
     disk.crash();
     (files, all)

@@ -59,6 +59,38 @@ async fn what_is_replayed_after_a_failed_sync_is_durable() {
     }
 }
 
+/// A spare whose sync failed has its space in the cache only. No log is built on it.
+#[tokio::test(start_paused = true)]
+async fn a_spare_whose_sync_failed_is_not_used() {
+    for opened in [false, true] {
+        let disk = sim_disk(1);
+        if !opened {
+            disk.fail_next_sync();
+        }
+        let first = open(&mount(&disk), small()).await;
+        assert_eq!(first.is_ok(), opened);
+        if let Ok((wal, _)) = first {
+            // The next sync is that of a spare that is made ahead.
+            disk.fail_next_sync();
+            tokio::task::yield_now().await;
+            assert!(is_poisoned(&wal.sync().await));
+        }
+        disk.crash();
+        let (wal, _) = open(&mount(&disk), small()).await.unwrap();
+        for n in 1..=10 {
+            wal.append(vec![record(n, 1000)], drop);
+        }
+        wal.sync().await.unwrap();
+        let is_segment = |name: &str| name.starts_with("wal/0");
+        let segments = disk.files().iter().filter(|(name, _)| is_segment(name)).count();
+        assert!(segments > 2, "{segments} segments");
+        drop(wal);
+        disk.power_loss();
+        let (_wal, replayed) = open(&mount(&disk), small()).await.unwrap();
+        assert_eq!(replayed.0.len(), 10);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_sync_of_the_folder_poisons_the_log() {
     let disk = sim_disk(1);
