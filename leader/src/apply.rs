@@ -17,12 +17,14 @@ use bytes::Bytes;
 use common::clock::Hlc;
 use common::codec::{self, Format};
 use common::ids::{ClientId, ClusterId, LogPos};
+use common::receipt::Fate;
 use common::sometimes;
 use common::storage::engine::{Engine, EngineError, Engines, Generation, Keyspace, Read};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::entry::{Ask, CommandReply, Commands, Entry, EntryReply};
+use crate::resolve::{HISTORY, History};
 use crate::session::{Judged, Sessions};
 use crate::state_machine::{Draft, Stamp, StateMachine};
 
@@ -115,6 +117,7 @@ struct Inner {
     generation: Generation,
     applied: Applied,
     sessions: Sessions,
+    history: History,
     /// The last cut that a reader took, until something is applied.
     cut: Option<Arc<dyn Read>>,
 }
@@ -166,6 +169,12 @@ impl<M: StateMachine> Replica<M> {
         Ok((state, inner.applied.clone()))
     }
 
+    /// What has become of an entry, as far as this state can tell.
+    pub(crate) fn fate(&self, at: LogPos) -> Option<Fate> {
+        let inner = self.inner();
+        inner.history.fate(at, inner.applied.at)
+    }
+
     /// What deadlines up to `upto` ask for now, encoded.
     pub(crate) fn due(&self, upto: Hlc, limit: usize) -> Result<Vec<Bytes>, EngineError> {
         let inner = self.inner();
@@ -215,7 +224,8 @@ impl<M: StateMachine> Replica<M> {
             for (sub, command) in commands.list.iter().enumerate().skip(fresh) {
                 let stamp = Stamp { clock, index: at.index, sub: sub as u16 };
                 let reply = self.command(draft, command, stamp)?;
-                answers.push(CommandReply::Done { at, sub: sub as u16, reply: reply.clone() });
+                let sub = sub as u16;
+                answers.push(CommandReply::Done { at, sub, stamp: clock, reply: reply.clone() });
                 replies.push(reply);
             }
         } else if answers.len() < commands.list.len() {
@@ -256,7 +266,8 @@ impl Inner {
     fn load(generation: Generation, engine: Arc<dyn Engine>) -> Result<Self, EngineError> {
         let applied = read_applied(engine.as_ref())?;
         let sessions = Sessions::load(engine.as_ref())?;
-        Ok(Self { engine, generation, applied, sessions, cut: None })
+        let history = History::load(engine.as_ref())?;
+        Ok(Self { engine, generation, applied, sessions, history, cut: None })
     }
 }
 
@@ -316,10 +327,11 @@ impl<M: StateMachine> Applier for Replica<M> {
                     self.body(&mut draft, &mut inner.sessions, &entry, when)?
                 }
             };
+            inner.history.note(&mut draft, at);
             applied.at = Some(at);
             replies.push(reply);
         }
-        guard(&BTreeSet::from([crate::session::CLIENTS]), &draft)?;
+        guard(&BTreeSet::from([crate::session::CLIENTS, HISTORY]), &draft)?;
         draft.put(META, APPLIED, codec::encode(FORMAT, &applied));
         inner.cut = None;
         engine.write(draft.into_batch())?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::consistency::ReplicationMode;
 use common::ids::NodeId;
 use common::storage::wal::WalConfig;
 
@@ -31,6 +32,9 @@ pub struct Config {
     /// How old the newest proof of leadership may be for a lease read. Default 0.9 ×
     /// `election_timeout_max`; at most `election_timeout_max × (1 − 2 × max_clock_drift)`.
     pub lease_read_max_age: Duration,
+    /// When a write is acknowledged that does not say it itself. Default
+    /// [`ReplicationMode::Quorum`]. What asks for members that do not exist is refused per write.
+    pub write_mode: ReplicationMode,
     /// Most commands in one log entry. Default 256.
     pub batch_commands: usize,
     /// Most bytes of commands in one log entry, unless one command alone is larger. Default 64 KiB.
@@ -67,6 +71,7 @@ impl Config {
             election_timeout_max: Duration::from_millis(600),
             max_clock_drift: 0.05,
             lease_read_max_age: Duration::from_millis(540),
+            write_mode: ReplicationMode::Quorum,
             batch_commands: 256,
             batch_bytes: 64 << 10,
             max_command_bytes: 1 << 20,

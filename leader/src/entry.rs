@@ -80,6 +80,8 @@ pub(crate) enum CommandReply {
         at: LogPos,
         /// Its number within that entry.
         sub: u16,
+        /// The entry's time by the replicated clock.
+        stamp: Hlc,
         /// The machine's encoded reply.
         reply: Bytes,
     },

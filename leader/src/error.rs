@@ -5,7 +5,10 @@ use std::time::Duration;
 use common::ids::{LogPos, NodeId};
 use common::outcome::{HasOutcome, Outcome};
 
+use common::receipt::LogReceipt;
+
 use crate::config::ConfigError;
+use crate::replication_mode::AckReport;
 
 /// Why a node did not open. Its folder is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,22 @@ pub enum WriteError {
         /// Where in the log it was proposed, if that is known.
         at: Option<LogPos>,
     },
+    /// The deadline passed before the mode that was asked for was satisfied. The write stays; what
+    /// it has achieved is in the report, and its receipt tells its fate.
+    #[error(
+        "not acknowledged as asked for within the deadline; {}",
+        if report.committed {
+            "the write is committed, and the members that were asked for have not all reached it"
+        } else {
+            "the write may still be lost or committed: its receipt tells"
+        }
+    )]
+    AckTimeout {
+        /// Tells the write's fate.
+        receipt: Box<LogReceipt>,
+        /// What it has achieved.
+        report: AckReport,
+    },
     /// The client's session is no longer known: it was idle for too long. Not applied by this call.
     #[error("the client session has expired; open a new one")]
     SessionExpired,
@@ -77,7 +96,8 @@ impl HasOutcome for WriteError {
             | Self::DiskFull
             | Self::SessionExpired
             | Self::Stopping(_) => Outcome::NotApplied,
-            Self::Unknown { .. } => Outcome::Unknown,
+            Self::AckTimeout { report, .. } if report.committed => Outcome::Applied,
+            Self::Unknown { .. } | Self::AckTimeout { .. } => Outcome::Unknown,
         }
     }
 }
@@ -92,6 +112,21 @@ pub enum ReadError {
     /// This replica did not catch up within the deadline.
     #[error("this replica did not catch up within {0:?}; retry")]
     Behind(Duration),
+    /// Writes that this session saw acknowledged before they were committed are lost, so no state
+    /// contains all that it has seen. Take the token's reset as the end of the session.
+    #[error(
+        "the session has lost the write at term {} index {}, acknowledged before it was committed; \
+         begin a new session",
+        lost.term,
+        lost.index
+    )]
+    SessionLost {
+        /// The last of them.
+        lost: LogPos,
+    },
+    /// The token is of another cluster or another history of this one.
+    #[error("{0}")]
+    OtherToken(String),
     /// The level is not one that this version serves.
     #[error("{0}")]
     Unsupported(String),
@@ -101,6 +136,18 @@ pub enum ReadError {
     /// The node is stopping or has failed.
     #[error("node {0} is stopping")]
     Stopping(NodeId),
+}
+
+/// Why a receipt has no answer. It is as good as before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// The receipt is of another cluster, strategy or history.
+    #[error("{0}")]
+    Foreign(String),
+    /// The entry is not decided by what this node has, and no leader could be asked.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 /// Why a change of the cluster was not made.

@@ -6,11 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::consistency::ReplicationMode;
 use common::env::Env;
-use common::ids::{LogPos, NodeId};
+use common::ids::{Epoch, LogPos, NodeId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::sync::mpsc;
 
+use crate::acknowledge::{Acknowledger, Told};
 use crate::apply::Applier;
 use crate::config::Config;
 use crate::duties;
@@ -40,6 +43,9 @@ pub(crate) struct Group {
     pub(crate) strong: Groups,
     /// Reads that are proven by the leader's lease.
     pub(crate) lease: Groups,
+    /// The cluster's history that this member is in.
+    pub(crate) epoch: Epoch,
+    peer: Peer,
     applier: Arc<dyn Applier>,
 }
 
@@ -57,26 +63,48 @@ impl Group {
         async move {
             let consensus = Consensus::open(&env, &config, applier.clone()).await?;
             let limit = config.max_uncommitted_bytes;
-            let proposer = Proposer::start(&env, consensus.clone(), applier.clone(), limit);
-            let peer = Peer::new(&env, consensus.clone(), proposer.clone(), applier.clone(), due);
+            let acknowledger = Acknowledger::start(&env, consensus.clone());
+            let proposer = Proposer::start(
+                &env,
+                consensus.clone(),
+                acknowledger.clone(),
+                applier.clone(),
+                limit,
+            );
+            let (early, acknowledged) = mpsc::unbounded_channel();
+            let peer = Peer::new(
+                &env,
+                consensus.clone(),
+                (proposer.clone(), acknowledger),
+                applier.clone(),
+                due,
+                early,
+            );
             consensus.serve(Arc::new(peer.clone()));
             let to_leader = Arc::new(peer.clone());
-            let writer = Writer::start(&env, &config, to_leader.clone());
+            let writer = Writer::start(&env, &config, to_leader.clone(), acknowledged);
             let strong = Groups::start(&env, Proof::Round, to_leader.clone());
             let lease = Groups::start(&env, Proof::Lease, to_leader);
             env.spawn(
                 "lead",
-                duties::lead(env.clone(), consensus.clone(), proposer, applier.clone(), peer),
+                duties::lead(
+                    env.clone(),
+                    consensus.clone(),
+                    proposer,
+                    applier.clone(),
+                    peer.clone(),
+                ),
             );
             env.spawn(
                 "checkpoints",
                 duties::checkpoint(env.clone(), consensus.clone(), config.clone(), applier.clone()),
             );
+            let epoch = identity.epoch;
             if identity.cluster.is_none() || applier.applied().cluster.is_none() {
                 let name = duties::name_cluster(env.clone(), identity, applier.clone());
                 env.spawn("name the cluster", name);
             }
-            Ok(Self { env, config, consensus, writer, strong, lease, applier })
+            Ok(Self { env, config, consensus, writer, strong, lease, peer, epoch, applier })
         }
         .boxed()
     }
@@ -85,6 +113,16 @@ impl Group {
     pub(crate) fn initialize(&self, members: Vec<Member>) -> Done<'_> {
         let initialize = async move { self.consensus.initialize(&members).await };
         self.env.scope(initialize).boxed()
+    }
+
+    /// Waits until those that a mode names have reached a committed entry.
+    pub(crate) fn reach<'a>(
+        &'a self,
+        at: LogPos,
+        mode: &'a ReplicationMode,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Option<Told>> {
+        self.env.scope(self.peer.reach(at, mode, timeout)).boxed()
     }
 
     /// Hands the leadership over.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod acknowledge;
 mod apply;
 pub mod config;
 mod duties;
@@ -17,6 +18,8 @@ mod peer;
 mod propose;
 mod raft;
 mod read;
+pub mod replication_mode;
+mod resolve;
 mod session;
 mod snapshot;
 pub mod state_machine;
@@ -24,6 +27,7 @@ mod term_clock;
 mod write;
 
 pub use config::Config;
-pub use error::{AdminError, OpenError, ReadError, WriteError};
+pub use error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
 pub use key_value::KeyValue;
 pub use node::{Member, Node, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written};
+pub use replication_mode::{AckPoint, AckReport, ReplicationMode, Who};

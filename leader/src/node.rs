@@ -8,20 +8,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::clock::Hlc;
 use common::codec;
-use common::env::Env;
-use common::ids::{ClusterId, LogPos, NodeId};
+use common::env::{Env, Mono};
+use common::ids::{ClusterId, GroupId, LogPos, NodeId};
 use common::mutate;
+use common::receipt::{Fate, LogReceipt, Receipt};
 use common::storage::engine::{EngineError, Engines, KeyRange, Keyspace, Page, PageLimit, Read};
 use common::storage::wal::DiskHealth;
+use common::token::{JoinError, LogToken};
 
 use crate::apply::{Applier, Replica};
 use crate::config::Config;
-use crate::error::{AdminError, OpenError, ReadError, WriteError};
+use crate::error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
 use crate::group::Group;
 use crate::identity::Identity;
 use crate::peer::Due;
 use crate::read::{ReadIndex, wait_applied};
+use crate::replication_mode::{AckReport, ReplicationMode, check, commit_is_enough, is_early};
 use crate::state_machine::StateMachine;
+use crate::write::{Acknowledged, Submission};
 
 /// What a write asks for.
 #[derive(Clone, Debug)]
@@ -29,11 +33,20 @@ use crate::state_machine::StateMachine;
 pub struct WriteOptions {
     /// How long to wait for the acknowledgement, through failovers. Default 5 s.
     pub timeout: Duration,
+    /// When the write is acknowledged. Default: the node's [`Config::write_mode`].
+    pub mode: Option<ReplicationMode>,
 }
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(5) }
+        Self { timeout: Duration::from_secs(5), mode: None }
+    }
+}
+
+impl WriteOptions {
+    /// The defaults with a mode.
+    pub fn mode(mode: ReplicationMode) -> Self {
+        Self { mode: Some(mode), ..Self::default() }
     }
 }
 
@@ -48,6 +61,9 @@ pub enum ReadLevel {
     Lease,
     /// What this replica has applied. Never uncommitted data, but possibly old.
     Eventual,
+    /// Everything that the session has seen and done, as [`ReadOptions::token`] says: its own
+    /// writes, and never less than it has read before, on any member.
+    Causal,
 }
 
 /// What a read asks for.
@@ -56,13 +72,15 @@ pub enum ReadLevel {
 pub struct ReadOptions {
     /// How fresh. Default [`ReadLevel::Strong`].
     pub level: ReadLevel,
+    /// What the answer must cover, at every level. [`ReadLevel::Causal`] asks for nothing else.
+    pub token: Option<LogToken>,
     /// How long to wait for the leader's confirmation and for this replica to catch up. Default 5 s.
     pub timeout: Duration,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { level: ReadLevel::Strong, timeout: Duration::from_secs(5) }
+        Self { level: ReadLevel::Strong, token: None, timeout: Duration::from_secs(5) }
     }
 }
 
@@ -71,9 +89,15 @@ impl ReadOptions {
     pub fn level(level: ReadLevel) -> Self {
         Self { level, ..Self::default() }
     }
+
+    /// A read that covers what a session has seen.
+    pub fn causal(token: LogToken) -> Self {
+        Self { level: ReadLevel::Causal, token: Some(token), ..Self::default() }
+    }
 }
 
-/// An acknowledged write: durable on a majority, applied, never lost.
+/// An acknowledged write. If its report says `committed`, it is durable on a majority, applied, and
+/// never lost; otherwise its mode has acknowledged it earlier, and the receipt tells its fate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Written<R> {
@@ -83,6 +107,21 @@ pub struct Written<R> {
     pub at: LogPos,
     /// Its number within its entry.
     pub sub: u16,
+    /// What [`Node::resolve`] tells its fate by.
+    pub receipt: LogReceipt,
+    /// What it had achieved when it was acknowledged.
+    pub report: AckReport,
+}
+
+impl<R> Written<R> {
+    /// Adds the write to what a session has seen and done.
+    pub fn note_in(&self, token: &mut LogToken) -> Result<(), JoinError> {
+        if self.report.committed {
+            token.saw_committed(self.at);
+            return Ok(());
+        }
+        token.wrote_pending(self.at)
+    }
 }
 
 /// A consistent cut of the state to read from.
@@ -287,22 +326,151 @@ impl<M: StateMachine> Node<M> {
         command: M::Command,
         options: WriteOptions,
     ) -> impl Future<Output = Result<Written<M::Reply>, WriteError>> + Send + 'static + use<M> {
-        let submitted = self.submit(&command, options.timeout);
-        let node = self.id();
+        let mode = options.mode.unwrap_or_else(|| self.parts.group.config.write_mode.clone());
+        let blind = self.machine().blind_reply(&command).filter(|_| is_early(&mode));
+        let early = blind.is_some().then(|| mode.clone());
+        let members = self.parts.group.consensus.members();
+        let submitted = check(&mode, &members).map_err(WriteError::Refused);
+        let submitted = submitted.and_then(|()| self.submit(&command, early, options.timeout));
+        let deadline = self.parts.group.env.now() + options.timeout;
+        let node = self.clone();
         async move {
-            let (at, sub, reply) =
-                submitted?.await.unwrap_or(Err(WriteError::Unknown { at: None }))?;
-            let reply = codec::decode_body(&reply).map_err(|error| {
-                tracing::error!(%error, %node, "a reply of the machine cannot be read");
-                WriteError::Unknown { at: Some(at) }
-            })?;
-            Ok(Written { reply, at, sub })
+            let done = submitted?.await.unwrap_or(Err(WriteError::Unknown { at: None }))?;
+            let Acknowledged { at, sub, stamp, client, reply, mut report } = done;
+            let group = &node.parts.group;
+            let receipt = LogReceipt {
+                cluster: node.cluster(deadline).await,
+                epoch: group.epoch,
+                group: GroupId(0),
+                at,
+                sub,
+                stamp,
+                client: Some(client),
+            };
+            let decoded = match reply {
+                None => blind,
+                Some(bytes) => {
+                    let decoded = codec::decode_body(&bytes);
+                    decoded.inspect_err(|error| tracing::error!(%error, "an unreadable reply")).ok()
+                }
+            };
+            let Some(reply) = decoded else { return Err(WriteError::Unknown { at: Some(at) }) };
+            if report.committed && !commit_is_enough(&mode, &group.consensus.members()) {
+                let left = deadline.since(group.env.now());
+                match group.reach(at, &mode, left).await {
+                    Some(told) if told.reached => report = told.report,
+                    told => {
+                        let report = told.map_or(report, |told| told.report);
+                        let report = AckReport { committed: true, ..report };
+                        let receipt = Box::new(receipt);
+                        return Err(WriteError::AckTimeout { receipt, report });
+                    }
+                }
+            }
+            Ok(Written { reply, at, sub, receipt, report })
         }
+    }
+
+    /// Tells what has become of a write, by its receipt. Any member answers, and an answer other
+    /// than [`Fate::Pending`] never changes.
+    pub async fn resolve(
+        &self,
+        receipt: &Receipt,
+        timeout: Duration,
+    ) -> Result<Fate, ResolveError> {
+        let Receipt::Log(receipt) = receipt else {
+            let what = "this receipt is of another strategy; ask the cluster that gave it";
+            return Err(ResolveError::Foreign(what.into()));
+        };
+        let parts = &self.parts;
+        if let Some(cluster) = parts.replica.applied().cluster
+            && cluster != receipt.cluster
+        {
+            return Err(ResolveError::Foreign(format!(
+                "this receipt is of cluster {}, and this is cluster {cluster}",
+                receipt.cluster
+            )));
+        }
+        if receipt.epoch != parts.group.epoch {
+            return Err(ResolveError::Foreign(format!(
+                "this receipt is of history {}, and this member is in history {}",
+                receipt.epoch.0, parts.group.epoch.0
+            )));
+        }
+        if let Some(fate) = parts.replica.fate(receipt.at) {
+            return Ok(fate);
+        }
+        // Everything that is committed by now, if a majority answers.
+        let known = parts.group.strong.index(timeout).await?;
+        wait_applied(&parts.group.env, &mut parts.replica.progress(), known.at, timeout).await?;
+        Ok(parts.replica.fate(receipt.at).unwrap_or(Fate::Pending))
+    }
+
+    /// The token of a session that has seen nothing yet. None before the node's cluster has a name
+    /// and this member knows it.
+    pub fn token(&self) -> Option<LogToken> {
+        let cluster = self.parts.replica.applied().cluster?;
+        Some(LogToken::new(cluster, self.parts.group.epoch))
+    }
+
+    /// The cluster. A write of its first moments may be acknowledged before this replica knows it.
+    async fn cluster(&self, deadline: Mono) -> ClusterId {
+        let (replica, env) = (&self.parts.replica, &self.parts.group.env);
+        let mut progress = replica.progress();
+        loop {
+            progress.borrow_and_update();
+            if let Some(cluster) = replica.applied().cluster {
+                return cluster;
+            }
+            match env.timeout_at(deadline, progress.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return ClusterId(0),
+            }
+        }
+    }
+
+    /// Waits until this replica has everything that a token covers.
+    async fn cover(&self, token: &LogToken, deadline: Mono) -> Result<(), ReadError> {
+        let parts = &self.parts;
+        let own = (self.cluster(deadline).await, self.parts.group.epoch);
+        if (token.cluster, token.epoch) != own {
+            return Err(ReadError::OtherToken(format!(
+                "the token is of cluster {} and history {}; this member is of cluster {} and \
+                 history {}",
+                token.cluster, token.epoch.0, own.0, own.1.0
+            )));
+        }
+        let env = &parts.group.env;
+        let mut progress = parts.replica.progress();
+        let left = || deadline.since(env.now());
+        if token.committed > LogPos::default() {
+            let skips = mutate!("causal_reads_do_not_wait", false, true);
+            let at = Some(token.committed).filter(|_| !skips);
+            wait_applied(env, &mut progress, at, left()).await?;
+        }
+        for (term, index) in &token.pending {
+            let at = LogPos { term: *term, index: *index };
+            loop {
+                progress.borrow_and_update();
+                match parts.replica.fate(at) {
+                    Some(Fate::Committed) => break,
+                    Some(Fate::Lost { .. }) => return Err(ReadError::SessionLost { lost: at }),
+                    _ => {}
+                }
+                match env.timeout(left(), progress.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Err(ReadError::Stopping(env.node)),
+                    Err(_) => return Err(ReadError::Behind(left())),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn submit(
         &self,
         command: &M::Command,
+        early: Option<ReplicationMode>,
         timeout: Duration,
     ) -> Result<
         tokio::sync::oneshot::Receiver<Result<crate::write::Acknowledged, WriteError>>,
@@ -319,7 +487,8 @@ impl<M: StateMachine> Node<M> {
             )));
         }
         let shrinks = parts.replica.machine().shrinks(command);
-        parts.group.writer.submit(bytes.into(), shrinks, timeout)
+        let submission = Submission { command: bytes.into(), shrinks, early, timeout };
+        parts.group.writer.submit(submission)
     }
 
     /// A consistent cut to read from, as fresh as asked for.
@@ -328,7 +497,7 @@ impl<M: StateMachine> Node<M> {
         let group = &parts.group;
         let deadline = group.env.now() + options.timeout;
         let index = match options.level {
-            ReadLevel::Eventual => None,
+            ReadLevel::Eventual | ReadLevel::Causal => None,
             ReadLevel::Strong => {
                 let known = group.strong.index(options.timeout);
                 mutate!("local_read_called_strong", Some(known.await?), None)
@@ -338,6 +507,9 @@ impl<M: StateMachine> Node<M> {
         if let Some(ReadIndex { at, .. }) = index {
             let left = deadline.since(group.env.now());
             wait_applied(&group.env, &mut parts.replica.progress(), at, left).await?;
+        }
+        if let Some(token) = &options.token {
+            self.cover(token, deadline).await?;
         }
         let (state, applied) = parts.replica.cut()?;
         let now = index.map_or(applied.clock, |index| index.clock.max(applied.clock));

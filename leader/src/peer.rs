@@ -10,27 +10,34 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::clock::Hlc;
 use common::codec::{self, Format};
+use common::consistency::ReplicationMode;
 use common::env::Env;
-use common::ids::NodeId;
+use common::ids::{ClientId, LogPos, NodeId};
 use common::sometimes;
 use common::transport::{CallError, Class};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
+use crate::acknowledge::{Acknowledger, Told};
 use crate::apply::Applier;
 use crate::entry::{Ask, MAX_ENTRY};
 use crate::message::{Proof, ReadIndexed, Reply, Request};
-use crate::propose::Proposer;
+use crate::propose::{Early, Proposer};
 use crate::raft::{Consensus, Local};
 use crate::read::{AskLeader, ReadIndex};
-use crate::write::{Attempt, Forward, Route};
+use crate::write::{Attempt, EarlyAck, Forward, Route};
 
 const FORWARD: Format = Format { magic: *b"TLfw", version: 1 };
 const FORWARDED: Format = Format { magic: *b"TLfd", version: 1 };
 
 /// How long a read waits for what deadlines ask for.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// How long a leader's answer may be under way once its wait is over.
+const REPLY: Duration = Duration::from_millis(100);
+/// How soon the next leader is asked.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What deadlines ask for, from a replica whose machine is not named here.
 pub(crate) trait Due: Send + Sync + fmt::Debug {
@@ -44,19 +51,97 @@ pub(crate) struct Peer {
     env: Env,
     consensus: Consensus,
     proposer: Proposer,
+    acknowledger: Acknowledger,
     applier: Arc<dyn Applier>,
     due: Arc<dyn Due>,
+    /// To this node's writer: what is acknowledged before it is committed.
+    early: mpsc::UnboundedSender<EarlyAck>,
 }
 
 impl Peer {
     pub(crate) fn new(
         env: &Env,
         consensus: Consensus,
-        proposer: Proposer,
+        (proposer, acknowledger): (Proposer, Acknowledger),
         applier: Arc<dyn Applier>,
         due: Arc<dyn Due>,
+        early: mpsc::UnboundedSender<EarlyAck>,
     ) -> Self {
-        Self { env: env.clone(), consensus, proposer, applier, due }
+        Self { env: env.clone(), consensus, proposer, acknowledger, applier, due, early }
+    }
+
+    /// Waits on the leader, whoever it is by then, until those that a mode names have reached a
+    /// committed entry. What is achieved at the deadline, if the leader was asked at all.
+    pub(crate) async fn reach(
+        &self,
+        at: LogPos,
+        mode: &ReplicationMode,
+        timeout: Duration,
+    ) -> Option<Told> {
+        let deadline = self.env.now() + timeout;
+        let mut leader = self.consensus.watch_leader();
+        loop {
+            let left = deadline.since(self.env.now());
+            let known = *leader.borrow_and_update();
+            if let Some(to) = known {
+                let wait = left.as_millis() as u64;
+                let what = Forward::Reach { at, mode: mode.clone(), wait };
+                if let Attempt::Reached(told) = self.send(to, what, left + REPLY).await {
+                    return Some(told);
+                }
+            }
+            if self.env.now() >= deadline {
+                return None;
+            }
+            let _ = self.env.timeout(PAUSE.min(left), leader.changed()).await;
+        }
+    }
+
+    /// Answers when the mode is satisfied or cannot be, or at the end of the wait.
+    fn own_reach(
+        &self,
+        at: LogPos,
+        mode: ReplicationMode,
+        wait: Duration,
+    ) -> BoxFuture<'static, Attempt> {
+        if self.consensus.leads().is_none() || self.applier.applied().index() < at.index {
+            let leader = self.consensus.leader();
+            return async move { Attempt::NotLeader(leader) }.boxed();
+        }
+        let (env, acknowledger) = (self.env.clone(), self.acknowledger.clone());
+        let told = acknowledger.reached(at, mode);
+        async move {
+            match env.timeout(wait, told).await {
+                Ok(Ok(told)) => Attempt::Reached(told),
+                Ok(Err(_)) => Attempt::NotLeader(None),
+                Err(_) => {
+                    Attempt::Reached(Told { at, reached: false, report: acknowledger.report(at) })
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// What tells a node that commands of it are acknowledged.
+    fn early(
+        &self,
+        origin: NodeId,
+        (client, first): (ClientId, u64),
+        (mode, places): (ReplicationMode, Vec<u16>),
+    ) -> Early {
+        let (env, own) = (self.env.clone(), self.early.clone());
+        let tell = Box::new(move |stamp, told| {
+            let ack = EarlyAck { client, first, places, stamp, told };
+            if origin == env.node {
+                let _ = own.send(ack);
+                return;
+            }
+            // When it is lost, the commit acknowledges.
+            let body = codec::encode(FORWARD, &Forward::Acknowledged(ack));
+            let request = Request::Forward { body }.encode();
+            let _ = env.transport.cast(origin, Class::Control, request);
+        });
+        Early { mode, tell }
     }
 
     /// The most commands that one sweep proposes.
@@ -87,13 +172,24 @@ impl Peer {
         Some(ReadIndex { at: Some(at), clock })
     }
 
-    fn own_forward(&self, what: Forward) -> oneshot::Receiver<Attempt> {
-        match what {
+    fn own_forward(&self, origin: NodeId, what: Forward) -> BoxFuture<'static, Attempt> {
+        let proposed = match what {
             Forward::Open => self.proposer.submit(Ask::Open, true),
-            Forward::Commands { commands, shrinks } => {
-                self.proposer.submit(Ask::Commands(commands), shrinks)
+            Forward::Commands { commands, shrinks, early } => {
+                let batch = (commands.client, commands.first);
+                let early = early.into_iter().map(|wanted| self.early(origin, batch, wanted));
+                let early = early.collect();
+                self.proposer.submit_with(Ask::Commands(commands), shrinks, early)
             }
-        }
+            Forward::Acknowledged(ack) => {
+                let _ = self.early.send(ack);
+                return async { Attempt::Unknown(None) }.boxed();
+            }
+            Forward::Reach { at, mode, wait } => {
+                return self.own_reach(at, mode, Duration::from_millis(wait));
+            }
+        };
+        async move { proposed.await.unwrap_or(Attempt::Unknown(None)) }.boxed()
     }
 }
 
@@ -105,12 +201,9 @@ impl Route for Peer {
     fn send(&self, to: NodeId, what: Forward, deadline: Duration) -> BoxFuture<'static, Attempt> {
         let env = self.env.clone();
         if to == env.node {
-            let answer = self.own_forward(what);
+            let answer = self.own_forward(to, what);
             return async move {
-                match env.timeout(deadline, answer).await {
-                    Ok(Ok(attempt)) => attempt,
-                    Ok(Err(_)) | Err(_) => Attempt::Unknown(None),
-                }
+                env.timeout(deadline, answer).await.unwrap_or(Attempt::Unknown(None))
             }
             .boxed();
         }
@@ -166,7 +259,7 @@ impl AskLeader for Peer {
 }
 
 impl Local for Peer {
-    fn forward(&self, _: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+    fn forward(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
         let encode = |attempt: &Attempt| codec::encode(FORWARDED, attempt);
         match codec::decode::<Forward>(FORWARD, &body, MAX_ENTRY) {
             Err(error) => {
@@ -175,8 +268,8 @@ impl Local for Peer {
                 async move { refused }.boxed()
             }
             Ok(what) => {
-                let answer = self.own_forward(what);
-                async move { encode(&answer.await.unwrap_or(Attempt::Unknown(None))) }.boxed()
+                let answer = self.own_forward(from, what);
+                async move { encode(&answer.await) }.boxed()
             }
         }
     }

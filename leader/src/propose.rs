@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::clock::Hlc;
+use common::consistency::ReplicationMode;
 use common::env::Env;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::acknowledge::{Acknowledger, Told};
 use crate::apply::Applier;
 use crate::entry::{Ask, Entry};
-use crate::raft::{Consensus, Growth, Proposed};
+use crate::raft::{Consensus, Growth, Proposed, Slot};
 use crate::term_clock::TermClock;
 use crate::write::Attempt;
 
@@ -34,18 +36,27 @@ pub(crate) struct Proposer {
 struct Shared {
     env: Env,
     consensus: Consensus,
+    acknowledger: Acknowledger,
     applier: Arc<dyn Applier>,
     clock: Mutex<Option<TermClock>>,
     in_flight: AtomicUsize,
     limit: usize,
 }
 
-#[derive(Debug)]
 struct Proposal {
     ask: Ask,
     size: usize,
     growth: Growth,
+    early: Vec<Early>,
     done: oneshot::Sender<Attempt>,
+}
+
+/// Commands of a proposal that may be acknowledged before it is committed.
+pub(crate) struct Early {
+    /// By which mode.
+    pub(crate) mode: ReplicationMode,
+    /// Called with the entry's time, if the mode is satisfied before the commit.
+    pub(crate) tell: Box<dyn FnOnce(Hlc, Told) + Send>,
 }
 
 impl Proposer {
@@ -53,6 +64,7 @@ impl Proposer {
     pub(crate) fn start(
         env: &Env,
         consensus: Consensus,
+        acknowledger: Acknowledger,
         applier: Arc<dyn Applier>,
         limit: usize,
     ) -> Self {
@@ -60,6 +72,7 @@ impl Proposer {
         let shared = Arc::new(Shared {
             env: env.clone(),
             consensus,
+            acknowledger,
             applier,
             clock: Mutex::default(),
             in_flight: AtomicUsize::new(0),
@@ -71,6 +84,16 @@ impl Proposer {
 
     /// Proposes, in the order of these calls. `shrinks` passes on a full disk.
     pub(crate) fn submit(&self, ask: Ask, shrinks: bool) -> oneshot::Receiver<Attempt> {
+        self.submit_with(ask, shrinks, Vec::new())
+    }
+
+    /// The same, with commands that may be acknowledged before the commit.
+    pub(crate) fn submit_with(
+        &self,
+        ask: Ask,
+        shrinks: bool,
+        early: Vec<Early>,
+    ) -> oneshot::Receiver<Attempt> {
         let (done, answer) = oneshot::channel();
         let size = size(&ask);
         let shared = &self.shared;
@@ -91,7 +114,7 @@ impl Proposer {
         }
         shared.in_flight.fetch_add(size, Ordering::Relaxed);
         let growth = if shrinks { Growth::Shrinks } else { Growth::Grows };
-        let _ = self.inbox.send(Proposal { ask, size, growth, done });
+        let _ = self.inbox.send(Proposal { ask, size, growth, early, done });
         answer
     }
 
@@ -149,7 +172,7 @@ fn size(ask: &Ask) -> usize {
 }
 
 async fn propose(shared: Arc<Shared>, mut proposals: mpsc::UnboundedReceiver<Proposal>) {
-    while let Some(Proposal { ask, size, growth, done }) = proposals.recv().await {
+    while let Some(Proposal { ask, size, growth, early, done }) = proposals.recv().await {
         let Some(term) = shared.consensus.leads() else {
             shared.in_flight.fetch_sub(size, Ordering::Relaxed);
             let _ = done.send(Attempt::NotLeader(shared.consensus.leader()));
@@ -166,7 +189,12 @@ async fn propose(shared: Arc<Shared>, mut proposals: mpsc::UnboundedReceiver<Pro
                 Proposed::Unknown(at) => Attempt::Unknown(at),
             });
         };
-        shared.consensus.propose(body, growth, answer).await;
+        let slot = Slot::new();
+        for Early { mode, tell } in early {
+            let tell = Box::new(move |told| tell(stamp, told));
+            shared.acknowledger.early(&slot, mode, tell);
+        }
+        shared.consensus.propose(body, growth, slot, answer).await;
     }
 }
 

@@ -52,6 +52,8 @@ struct Replies {
     at: LogPos,
     /// The number within its entry of the first of them.
     sub: u16,
+    /// The entry's time by the replicated clock.
+    stamp: Hlc,
     list: Vec<Bytes>,
 }
 
@@ -193,7 +195,7 @@ impl Sessions {
         if !replies.is_empty() {
             let first = commands.first + fresh as u64;
             session.row.last = first + replies.len() as u64 - 1;
-            let stored = Replies { at, sub: fresh as u16, list: replies };
+            let stored = Replies { at, sub: fresh as u16, stamp: clock, list: replies };
             draft.put(CLIENTS, replies_key(client, first), codec::encode_body(&stored));
             session.replies.insert(first, stored);
         }
@@ -220,6 +222,7 @@ impl Session {
             Some(CommandReply::Done {
                 at: replies.at,
                 sub: replies.sub + number as u16,
+                stamp: replies.stamp,
                 reply: reply.clone(),
             })
         });
@@ -275,6 +278,7 @@ mod tests {
         let done = |(index, sub): &(u64, u16)| CommandReply::Done {
             at: at(*index),
             sub: *sub,
+            stamp: NOW,
             reply: Bytes::from(index.to_string()),
         };
         Judged::Known { repeated: repeated.iter().map(done).collect(), fresh }

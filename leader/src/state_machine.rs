@@ -55,6 +55,14 @@ pub trait StateMachine: Send + Sync + 'static {
         false
     }
 
+    /// The reply to a command that is the same whatever the state is: only such a command can be
+    /// acknowledged before it is applied, by a mode that does not wait for the commit. All others
+    /// are answered once they are applied, in every mode.
+    fn blind_reply(&self, command: &Self::Command) -> Option<Self::Reply> {
+        let _ = command;
+        None
+    }
+
     /// Applies one command. Reads through `state` see the changes it made so far, and those of all
     /// earlier commands. An error is a failure of the storage under it and stops the node, and so
     /// does a panic; a command that cannot be done (wrong type, overflow) is a reply.

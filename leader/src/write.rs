@@ -14,7 +14,10 @@
 //! when no attempt is under way, so that it knows of each command whether some attempt may still
 //! have applied it. That is what an error says: *not applied*, or *unknown*.
 //!
-//! A command that gave up before it was ever sent leaves its number to an empty one.
+//! A command whose caller has been told leaves its number to an empty one: because it gave up before
+//! it was ever sent; because it is acknowledged before it is committed; or because its fate is
+//! unknown. What is sent again is then the empty command, so that the fate of the write is the fate
+//! of the entries that carried it, which anybody can look up, and nothing can bring it back later.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,6 +26,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::clock::Hlc;
+use common::consistency::ReplicationMode;
 use common::env::{Env, Mono};
 use common::ids::{ClientId, LogPos, NodeId};
 use common::{mutate, sometimes};
@@ -30,9 +35,11 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::acknowledge::Told;
 use crate::config::Config;
 use crate::entry::{CommandReply, Commands, EntryReply};
 use crate::error::WriteError;
+use crate::replication_mode::AckReport;
 
 /// Batches that may be under way at once. More would only make them smaller.
 const FLIGHTS: usize = 16;
@@ -52,7 +59,36 @@ pub(crate) enum Forward {
         commands: Commands,
         /// Whether they only shrink the state, so that they pass on a full disk.
         shrinks: bool,
+        /// Those that may be acknowledged before they are committed: by which mode, and their
+        /// places in the list.
+        early: Vec<(ReplicationMode, Vec<u16>)>,
     },
+    /// To the node that sent commands: some are acknowledged before they are committed.
+    Acknowledged(EarlyAck),
+    /// Say when a committed entry has reached those that a mode names.
+    Reach {
+        /// The entry.
+        at: LogPos,
+        /// The mode.
+        mode: ReplicationMode,
+        /// Answer after so many milliseconds in any case.
+        wait: u64,
+    },
+}
+
+/// Commands that are acknowledged before they are committed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct EarlyAck {
+    /// Their session.
+    pub(crate) client: ClientId,
+    /// The sequence number of the first command of their batch.
+    pub(crate) first: u64,
+    /// Their places in the batch.
+    pub(crate) places: Vec<u16>,
+    /// The entry's time by the leader's clock.
+    pub(crate) stamp: Hlc,
+    /// What is achieved.
+    pub(crate) told: Told,
 }
 
 /// What came of one attempt.
@@ -68,6 +104,8 @@ pub(crate) enum Attempt {
     DiskFull,
     /// It may have been proposed, and may still be applied: as this entry, if that is known.
     Unknown(Option<LogPos>),
+    /// To [`Forward::Reach`].
+    Reached(Told),
 }
 
 /// How batches reach the leader.
@@ -78,8 +116,35 @@ pub(crate) trait Route: Send + Sync + fmt::Debug {
     fn send(&self, to: NodeId, what: Forward, deadline: Duration) -> BoxFuture<'static, Attempt>;
 }
 
-/// An acknowledged command: where it stands, its number there, its encoded reply.
-pub(crate) type Acknowledged = (LogPos, u16, Bytes);
+/// An acknowledged command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
+    /// Where it stands.
+    pub(crate) at: LogPos,
+    /// Its number there.
+    pub(crate) sub: u16,
+    /// The entry's time.
+    pub(crate) stamp: Hlc,
+    /// The session and the number in it.
+    pub(crate) client: (ClientId, u64),
+    /// The machine's encoded reply; none when it is acknowledged before it is applied.
+    pub(crate) reply: Option<Bytes>,
+    /// What is achieved.
+    pub(crate) report: AckReport,
+}
+
+/// A command as it is handed to the writer.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    /// The encoded command.
+    pub(crate) command: Bytes,
+    /// Whether it only shrinks the state.
+    pub(crate) shrinks: bool,
+    /// The mode that may acknowledge it before it is committed.
+    pub(crate) early: Option<ReplicationMode>,
+    /// How long its caller waits.
+    pub(crate) timeout: Duration,
+}
 
 type Waiter = oneshot::Sender<Result<Acknowledged, WriteError>>;
 
@@ -88,6 +153,7 @@ type Waiter = oneshot::Sender<Result<Acknowledged, WriteError>>;
 struct Pending {
     command: Bytes,
     shrinks: bool,
+    early: Option<ReplicationMode>,
     deadline: Mono,
     timeout: Duration,
     waiter: Waiter,
@@ -98,12 +164,15 @@ struct Pending {
 struct Sent {
     command: Bytes,
     shrinks: bool,
+    early: Option<ReplicationMode>,
     deadline: Mono,
     timeout: Duration,
     /// Who waits, until it is told.
     waiter: Option<Waiter>,
     /// Whether an attempt that is over may have proposed it.
     maybe: bool,
+    /// How often it was sent and may have been proposed.
+    attempts: u32,
     /// The entry that an attempt proposed it in, if that is known.
     at: Option<LogPos>,
     /// Attempts under way that contain it.
@@ -128,7 +197,12 @@ enum Message {
 
 impl Writer {
     /// Starts the writer of a node.
-    pub(crate) fn start(env: &Env, config: &Config, route: Arc<dyn Route>) -> Self {
+    pub(crate) fn start(
+        env: &Env,
+        config: &Config,
+        route: Arc<dyn Route>,
+        early: mpsc::UnboundedReceiver<EarlyAck>,
+    ) -> Self {
         let (inbox, messages) = mpsc::unbounded_channel();
         let held = Arc::new(AtomicUsize::new(0));
         let limit = config.max_uncommitted_bytes;
@@ -149,17 +223,16 @@ impl Writer {
             resume: Mono::default(),
             pause: PAUSE.0,
         };
-        env.spawn("writer", window.run(messages));
+        env.spawn("writer", window.run(messages, early));
         Self { inbox, held, limit, env: env.clone() }
     }
 
     /// Gives a command its place, now.
     pub(crate) fn submit(
         &self,
-        command: Bytes,
-        shrinks: bool,
-        timeout: Duration,
+        submission: Submission,
     ) -> Result<oneshot::Receiver<Result<Acknowledged, WriteError>>, WriteError> {
+        let Submission { command, shrinks, early, timeout } = submission;
         let size = command.len() + OVERHEAD;
         if self.held.fetch_add(size, Ordering::Relaxed) + size > self.limit {
             self.held.fetch_sub(size, Ordering::Relaxed);
@@ -167,7 +240,7 @@ impl Writer {
         }
         let (waiter, answer) = oneshot::channel();
         let deadline = self.env.now() + timeout;
-        let pending = Pending { command, shrinks, deadline, timeout, waiter };
+        let pending = Pending { command, shrinks, early, deadline, timeout, waiter };
         if self.inbox.send(Message::Command(pending)).is_err() {
             return Err(WriteError::Stopping(self.env.node));
         }
@@ -198,6 +271,15 @@ enum Session {
 /// An attempt under way: the first number in it and how many there are, none for an opening.
 type Flight = Option<(u64, usize)>;
 
+/// What is sent as one entry.
+struct Batch {
+    /// The number of the first command.
+    first: u64,
+    list: Vec<Bytes>,
+    shrinks: bool,
+    early: Vec<(ReplicationMode, Vec<u16>)>,
+}
+
 struct Window {
     env: Env,
     route: Arc<dyn Route>,
@@ -223,7 +305,11 @@ struct Window {
 }
 
 impl Window {
-    async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) {
+    async fn run(
+        mut self,
+        mut messages: mpsc::UnboundedReceiver<Message>,
+        mut early: mpsc::UnboundedReceiver<EarlyAck>,
+    ) {
         let mut tick = self.env.now() + TICK;
         loop {
             self.launch();
@@ -236,6 +322,7 @@ impl Window {
                 Some((flight, attempt)) = self.flights.next(), if !self.flights.is_empty() => {
                     self.land(flight, attempt);
                 }
+                Some(ack) = early.recv() => self.acknowledge(&ack),
                 message = messages.recv() => match message {
                     Some(Message::Command(pending)) => {
                         self.waiting.push_back(pending);
@@ -290,11 +377,11 @@ impl Window {
             Session::Opening | Session::Lost => return,
         };
         while self.flights.len() < FLIGHTS {
-            let Some((first, commands, shrinks)) = self.next_batch() else { return };
-            let count = commands.len();
+            let Some(Batch { first, list, shrinks, early }) = self.next_batch() else { return };
+            let count = list.len();
             let done_upto = self.first - 1;
-            let commands = Commands { client, first, done_upto, list: commands };
-            self.fly(leader, Some((first, count)), Forward::Commands { commands, shrinks });
+            let commands = Commands { client, first, done_upto, list };
+            self.fly(leader, Some((first, count)), Forward::Commands { commands, shrinks, early });
         }
     }
 
@@ -304,20 +391,23 @@ impl Window {
     }
 
     /// The next commands to send: again, or numbered now.
-    fn next_batch(&mut self) -> Option<(u64, Vec<Bytes>, bool)> {
-        let first = self.unsent;
-        let (mut commands, mut bytes, mut shrinks) = (Vec::new(), 0, true);
-        while commands.len() < self.batch.0 {
+    fn next_batch(&mut self) -> Option<Batch> {
+        let mut batch =
+            Batch { first: self.unsent, list: Vec::new(), shrinks: true, early: Vec::new() };
+        let mut bytes = 0;
+        while batch.list.len() < self.batch.0 {
             let index = (self.unsent - self.first) as usize;
             if index == self.sent.len() {
                 let Some(pending) = self.waiting.pop_front() else { break };
                 self.sent.push_back(Sent {
                     command: pending.command,
                     shrinks: pending.shrinks,
+                    early: pending.early,
                     deadline: pending.deadline,
                     timeout: pending.timeout,
                     waiter: Some(pending.waiter),
                     maybe: false,
+                    attempts: 0,
                     at: None,
                     flying: 0,
                     answered: false,
@@ -325,15 +415,52 @@ impl Window {
             }
             let sent = &mut self.sent[index];
             bytes += sent.command.len();
-            if bytes > self.batch.1 && !commands.is_empty() {
+            if bytes > self.batch.1 && !batch.list.is_empty() {
                 break;
             }
+            // What was sent before may stand elsewhere in the log, so only the commit tells.
+            if let Some(mode) = sent.early.as_ref().filter(|_| sent.attempts == 0) {
+                let place = batch.list.len() as u16;
+                match batch.early.iter_mut().find(|(known, _)| known == mode) {
+                    Some((_, places)) => places.push(place),
+                    None => batch.early.push((mode.clone(), vec![place])),
+                }
+            }
             sent.flying += 1;
-            shrinks &= sent.shrinks;
-            commands.push(sent.command.clone());
+            sent.attempts += 1;
+            batch.shrinks &= sent.shrinks;
+            batch.list.push(sent.command.clone());
             self.unsent += 1;
         }
-        (!commands.is_empty()).then_some((first, commands, shrinks))
+        (!batch.list.is_empty()).then_some(batch)
+    }
+
+    /// Tells those whose commands are acknowledged before they are committed.
+    fn acknowledge(&mut self, ack: &EarlyAck) {
+        if self.session != Session::Open(ack.client) {
+            return;
+        }
+        for place in &ack.places {
+            let sequence = ack.first + u64::from(*place);
+            let Some(index) = sequence.checked_sub(self.first) else { continue };
+            let Some(sent) = self.sent.get_mut(index as usize) else { continue };
+            // Told already, or sent again since: then this is not the only entry that has it.
+            if sent.waiter.is_none() || sent.attempts != 1 {
+                continue;
+            }
+            sometimes!("acknowledged-early");
+            if let Some(waiter) = sent.waiter.take() {
+                let _ = waiter.send(Ok(Acknowledged {
+                    at: ack.told.at,
+                    sub: *place,
+                    stamp: ack.stamp,
+                    client: (ack.client, sequence),
+                    reply: None,
+                    report: ack.told.report.clone(),
+                }));
+            }
+            sent.empty(&self.held);
+        }
     }
 
     /// Takes the end of an attempt.
@@ -351,17 +478,23 @@ impl Window {
         let begin = first.saturating_sub(self.first) as usize;
         let skipped = self.first.saturating_sub(first) as usize;
         let range = begin..begin + count.saturating_sub(skipped);
+        let never =
+            matches!(attempt, Attempt::NotLeader(_) | Attempt::Overloaded | Attempt::DiskFull);
         for sent in self.sent.range_mut(range.clone()) {
             sent.flying -= 1;
+            sent.attempts -= u32::from(never);
         }
         match attempt {
             Attempt::Answered(EntryReply::Commands(replies)) => {
                 let mut gap = false;
-                for (sent, reply) in
-                    self.sent.range_mut(range).zip(replies.into_iter().skip(skipped))
+                let Session::Open(client) = self.session else { return };
+                let sequences = self.first + range.start as u64..;
+                let replies = replies.into_iter().skip(skipped);
+                for ((sent, reply), sequence) in
+                    self.sent.range_mut(range).zip(replies).zip(sequences)
                 {
                     gap |= reply == CommandReply::Gap;
-                    sent.answer(reply);
+                    sent.answer(reply, (client, sequence), &self.held);
                 }
                 self.pop_answered();
                 if gap {
@@ -380,7 +513,7 @@ impl Window {
             }
             Attempt::DiskFull => self.refuse(range, || WriteError::DiskFull),
             Attempt::Unknown(at) => self.unknown(range, at),
-            Attempt::Answered(_) => self.unknown(range, None),
+            Attempt::Answered(_) | Attempt::Reached(_) => self.unknown(range, None),
         }
     }
 
@@ -433,9 +566,10 @@ impl Window {
         let old = std::mem::take(&mut self.sent);
         for mut sent in old {
             if sent.answered || sent.maybe || sent.waiter.is_none() {
-                sent.tell_unknown();
+                sent.tell_unknown(&self.held);
                 self.held.fetch_sub(sent.command.len() + OVERHEAD, Ordering::Relaxed);
             } else {
+                sent.attempts = 0;
                 self.sent.push_back(sent);
             }
         }
@@ -464,7 +598,7 @@ impl Window {
             }
             let unsure = sent.maybe || sent.flying > 0;
             if mutate!("timeout_called_not_applied", unsure, false) {
-                sent.tell_unknown();
+                sent.tell_unknown(held);
             } else {
                 let timeout = sent.timeout;
                 sent.withdraw(held, WriteError::NoLeader(timeout));
@@ -485,7 +619,7 @@ impl Window {
         }
         for mut sent in self.sent {
             if sent.maybe || sent.flying > 0 {
-                sent.tell_unknown();
+                sent.tell_unknown(&self.held);
             } else {
                 sent.tell(|| WriteError::Stopping(node));
             }
@@ -495,25 +629,31 @@ impl Window {
 }
 
 impl Sent {
-    fn answer(&mut self, reply: CommandReply) {
+    fn answer(&mut self, reply: CommandReply, client: (ClientId, u64), held: &AtomicUsize) {
         match reply {
-            CommandReply::Done { at, sub, reply } => {
+            CommandReply::Done { at, sub, stamp, reply } => {
                 self.answered = true;
                 if let Some(waiter) = self.waiter.take() {
-                    let _ = waiter.send(Ok((at, sub, reply)));
+                    let report = AckReport { committed: true, ..AckReport::default() };
+                    let reply = Some(reply);
+                    let _ = waiter.send(Ok(Acknowledged { at, sub, stamp, client, reply, report }));
                 }
             }
             CommandReply::Forgotten => {
                 self.answered = true;
-                self.tell_unknown();
+                self.tell_unknown(held);
             }
             CommandReply::Gap => {}
         }
     }
 
-    fn tell_unknown(&mut self) {
-        let at = self.at;
-        self.tell(|| WriteError::Unknown { at });
+    /// Its caller waits no more; if it was sent once, its one entry decides.
+    fn tell_unknown(&mut self, held: &AtomicUsize) {
+        let at = self.at.filter(|_| self.attempts == 1);
+        if self.waiter.is_some() {
+            self.tell(|| WriteError::Unknown { at });
+            self.empty(held);
+        }
     }
 
     fn tell(&mut self, error: impl FnOnce() -> WriteError) {
@@ -526,6 +666,11 @@ impl Sent {
     fn withdraw(&mut self, held: &AtomicUsize, error: WriteError) {
         sometimes!("command-withdrawn");
         self.tell(|| error);
+        self.empty(held);
+    }
+
+    /// From now on an empty command has its number.
+    fn empty(&mut self, held: &AtomicUsize) {
         held.fetch_sub(self.command.len(), Ordering::Relaxed);
         self.command = Bytes::new();
         self.shrinks = true;

@@ -36,6 +36,7 @@ pub(super) fn check(command: &Command) -> Result<(), Refused> {
             then.iter().chain(or_else).try_for_each(operation)
         }
         Command::Sweep { .. } => Ok(()),
+        Command::Set { key: name, value: bytes, .. } => key(name).and(value(bytes)),
     }
 }
 
@@ -47,6 +48,7 @@ pub(super) fn shrinks(command: &Command) -> bool {
         Command::One(one) => shrinking(one),
         Command::Transaction { then, or_else, .. } => then.iter().chain(or_else).all(shrinking),
         Command::Sweep { .. } => true,
+        Command::Set { .. } => false,
     }
 }
 

@@ -32,6 +32,16 @@ pub enum Command {
         /// At most this many keys.
         limit: u32,
     },
+    /// The key gets the value, whatever is there. Answers [`Reply::Set`], without what it replaced:
+    /// so a mode that does not wait for the commit can acknowledge it before it is applied.
+    Set {
+        /// The key.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+        /// What becomes of the key's deadline.
+        deadline: Deadline,
+    },
 }
 
 /// One thing done to the state, alone or in a transaction.
@@ -174,6 +184,8 @@ pub enum Reply {
         /// How many keys were removed.
         keys: u32,
     },
+    /// To [`Command::Set`].
+    Set,
 }
 
 /// What the machine answers to one operation.
@@ -256,6 +268,11 @@ impl Command {
         Operation::put(key, value).into()
     }
 
+    /// The same without an answer, for modes that acknowledge before the commit.
+    pub fn set(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        Self::Set { key: key.into(), value: value.into(), deadline: Deadline::Clear }
+    }
+
     /// Puts a value if the condition holds, keeping the key's deadline.
     pub fn put_if(key: impl Into<Bytes>, value: impl Into<Bytes>, condition: Condition) -> Self {
         let (key, value) = (key.into(), value.into());
@@ -306,7 +323,9 @@ impl Reply {
     pub fn answer(self) -> Option<Answer> {
         match self {
             Self::One(answer) => Some(answer),
-            Self::Transaction { .. } | Self::Aborted { .. } | Self::Swept { .. } => None,
+            Self::Transaction { .. } | Self::Aborted { .. } | Self::Swept { .. } | Self::Set => {
+                None
+            }
         }
     }
 }

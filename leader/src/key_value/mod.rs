@@ -65,6 +65,10 @@ impl StateMachine for KeyValue {
         admission::shrinks(command)
     }
 
+    fn blind_reply(&self, command: &Command) -> Option<Reply> {
+        matches!(command, Command::Set { .. }).then_some(Reply::Set)
+    }
+
     fn apply(
         &self,
         state: &mut Draft<'_>,
@@ -77,6 +81,11 @@ impl StateMachine for KeyValue {
                 apply::transaction(state, compare, then, or_else, stamp)
             }
             Command::Sweep { limit } => apply::sweep(state, *limit, stamp.clock),
+            Command::Set { key, value, deadline } => {
+                let (key, value, condition) = (key.clone(), value.clone(), Condition::Always);
+                let put = Operation::Put { key, value, condition, deadline: *deadline };
+                apply::one(state, &put, stamp).map(|_| Reply::Set)
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use common::env::Mono;
 use common::ids::{LogPos, NodeId};
 use tokio::sync::watch;
 
@@ -32,6 +33,27 @@ struct Slots {
     cuts: u64,
     durable: BTreeMap<NodeId, LogPos>,
     applied: BTreeMap<NodeId, LogPos>,
+    /// When each member has answered last.
+    heard: BTreeMap<NodeId, Mono>,
+}
+
+/// The slots at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    /// The last entry that each member holds durably, this node included.
+    pub(crate) durable: BTreeMap<NodeId, LogPos>,
+    /// The last entry that each other member has applied.
+    pub(crate) applied: BTreeMap<NodeId, LogPos>,
+    /// When each other member has answered last.
+    pub(crate) heard: BTreeMap<NodeId, Mono>,
+}
+
+impl Slots {
+    fn forget_others(&mut self) {
+        self.durable.clear();
+        self.applied.clear();
+        self.heard.clear();
+    }
 }
 
 impl Acks {
@@ -54,8 +76,7 @@ impl Acks {
         let mut slots = self.slots();
         if slots.term != Some(term) {
             slots.term = Some(term);
-            slots.durable.clear();
-            slots.applied.clear();
+            slots.forget_others();
             drop(slots);
             self.changed();
         }
@@ -65,8 +86,7 @@ impl Acks {
     pub(super) fn follow(&self) {
         let mut slots = self.slots();
         if slots.term.take().is_some() {
-            slots.durable.clear();
-            slots.applied.clear();
+            slots.forget_others();
             drop(slots);
             self.changed();
         }
@@ -109,6 +129,14 @@ impl Acks {
         self.note(term, |slots| &mut slots.applied, member, at);
     }
 
+    /// A member has answered an append of `term` now.
+    pub(super) fn heard(&self, term: u64, member: NodeId, now: Mono) {
+        let mut slots = self.slots();
+        if slots.term == Some(term) {
+            slots.heard.insert(member, now);
+        }
+    }
+
     fn note(
         &self,
         term: u64,
@@ -140,12 +168,17 @@ impl Acks {
     /// The last entry that each member holds durably: this node, and those that have proven theirs
     /// in the term that this node leads. Others are missing.
     pub(crate) fn matched(&self) -> BTreeMap<NodeId, LogPos> {
+        self.held().durable
+    }
+
+    /// Everything that is known.
+    pub(crate) fn held(&self) -> Held {
         let slots = self.slots();
-        let mut all = slots.durable.clone();
+        let mut durable = slots.durable.clone();
         if let Some(own) = slots.own {
-            all.insert(self.0.node, own);
+            durable.insert(self.0.node, own);
         }
-        all
+        Held { durable, applied: slots.applied.clone(), heard: slots.heard.clone() }
     }
 
     /// The last entry that each other member has applied, as far as the term that this node leads

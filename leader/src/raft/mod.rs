@@ -40,6 +40,7 @@ use crate::entry::EntryReply;
 use crate::error::{AdminError, OpenError};
 use crate::message::{Proof, Reply, Request};
 use crate::node::{Member, Role};
+use crate::replication_mode::{Members, Progress};
 
 use acks::Acks;
 use log_store::LogStore;
@@ -48,7 +49,8 @@ use network::Network;
 pub(crate) use server::Local;
 use snapshot::{Receiver, Sender};
 pub(crate) use type_config::Growth;
-use type_config::{Cmd, PeerAddr, Slot, SlotResponder, TypeConfig, position};
+pub(crate) use type_config::Slot;
+use type_config::{Cmd, PeerAddr, SlotResponder, TypeConfig, position};
 use vote_gate::{Past, VoteGate};
 
 type Raft = openraft::Raft<TypeConfig, RaftMachine>;
@@ -159,14 +161,15 @@ impl Consensus {
         self.0.raft.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Proposes an entry. `done` is called when its fate is known, also when that is unknown.
+    /// Proposes an entry, whose position will be in the slot. `done` is called when its fate is
+    /// known, also when that is unknown.
     pub(crate) async fn propose(
         &self,
         body: Bytes,
         growth: Growth,
+        slot: Arc<Slot>,
         done: impl FnOnce(Proposed) + Send + 'static,
     ) {
-        let slot = Slot::new();
         let responder = SlotResponder::new({
             let done = OnDrop::new(slot.clone(), done);
             let slot = slot.clone();
@@ -259,6 +262,59 @@ impl Consensus {
     /// Per member, the last entry that it is known to hold durably, by proofs of this term.
     pub(crate) fn matched(&self) -> BTreeMap<NodeId, LogPos> {
         self.0.acks.matched()
+    }
+
+    /// Whether a majority has answered this leader within one lease.
+    fn has_lease(&self) -> bool {
+        let raft = self.raft();
+        let me = self.0.env.node.0;
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.membership_config.membership().voter_ids().eq([me]) {
+            return true;
+        }
+        let acked = metrics.last_quorum_acked.map(|at| at.into_inner().0);
+        acked.is_some_and(|at| self.0.env.now() < at + self.0.config.election_timeout_max)
+    }
+
+    /// What is known of who holds what, and of whom.
+    pub(crate) fn progress(&self) -> (Progress, Members) {
+        let parts = &self.0;
+        let me = parts.env.node;
+        let (leads, applied) = (self.leads(), self.applied());
+        let acks::Held { durable, applied: mut by_all, heard } = parts.acks.held();
+        by_all.extend(applied.map(|at| (me, at)));
+        let lease = parts.config.election_timeout_max;
+        let now = parts.env.now();
+        let present = heard.into_iter().filter(|(_, at)| now < *at + lease).map(|(id, _)| id);
+        let lease_holds = common::mutate!("acknowledged_without_lease", self.has_lease(), true);
+        let progress = Progress {
+            leader: me,
+            leads: leads.filter(|_| lease_holds),
+            // What is applied is committed, and known without delay.
+            committed: applied,
+            durable,
+            applied: by_all,
+            present: present.collect(),
+        };
+        (progress, self.members())
+    }
+
+    /// The members now.
+    pub(crate) fn members(&self) -> Members {
+        let raft = self.raft();
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<NodeId> = membership.voter_ids().map(NodeId).collect();
+        let all = membership.nodes().map(|(id, _)| NodeId(*id));
+        let learners = all.filter(|id| !voters.contains(id)).collect();
+        Members { voters, learners, regions: BTreeMap::new() }
+    }
+
+    /// Changes whenever a member is known to hold or to have applied more.
+    pub(crate) fn watch_acks(&self) -> watch::Receiver<u64> {
+        self.0.acks.changes()
     }
 
     /// What consensus knows, as it changes.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::env::Env;
+use common::env::{Env, Mono};
 use common::ids::NodeId;
 use common::transport::{CallError, Class};
 use futures::future::BoxFuture;
@@ -180,7 +180,8 @@ struct Settled {
 }
 
 impl Settled {
-    fn note(&self, acks: &Acks, peer: NodeId) {
+    fn note(&self, acks: &Acks, peer: NodeId, now: Mono) {
+        acks.heard(self.term, peer, now);
         if let Appended::Durable(Some(at)) = self.outcome {
             acks.durable(self.term, peer, at);
         }
@@ -238,7 +239,8 @@ impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin> Pipeline<S> {
                 Some((settled, bytes)) = self.under_way.next(), if !self.under_way.is_empty() => {
                     self.bytes -= bytes;
                     let result = settled.and_then(|settled| {
-                        settled.note(&self.link.network.acks, self.link.to);
+                        let network = &self.link.network;
+                        settled.note(&network.acks, self.link.to, network.env.now());
                         settled.into_result()
                     });
                     if !matches!(result, Ok(Ok(_))) {

@@ -8,5 +8,6 @@ mod elections;
 mod exactly_once;
 mod failures;
 mod members;
+mod modes;
 mod snapshots;
 mod writes_and_reads;

@@ -46,6 +46,11 @@ impl Model {
             }
             // How many rows a sweep finds depends on what was swept before: not the model's matter.
             Command::Sweep { .. } => Reply::Swept { keys: 0 },
+            Command::Set { key, value, deadline } => {
+                let (key, value, condition) = (key.clone(), value.clone(), Condition::Always);
+                self.one(&Operation::Put { key, value, condition, deadline: *deadline }, stamp);
+                Reply::Set
+            }
         }
     }
 
