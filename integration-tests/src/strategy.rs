@@ -127,6 +127,17 @@ pub trait Strategy: Send + Sync + 'static {
         None
     }
 
+    /// What a node says became of writes, by their receipts: whether each is committed or lost, or
+    /// nothing while that is open.
+    fn resolve(
+        &self,
+        node: &Self::Node,
+        receipts: Vec<String>,
+    ) -> BoxFuture<'static, Vec<Option<bool>>> {
+        let _ = node;
+        Box::pin(async move { vec![None; receipts.len()] })
+    }
+
     /// Does a chore; whether it succeeds is of no interest.
     fn chore(&self, node: &Self::Node, chore: Chore) -> BoxFuture<'static, ()> {
         let _ = (node, chore);

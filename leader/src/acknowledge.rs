@@ -137,10 +137,11 @@ impl Queue {
         };
         while let Some((slot, _)) = self.proposed.front() {
             // One whose proposal is answered is told by that answer.
-            let decision = match slot.upgrade().map(|slot| slot.position()) {
-                None => None,
+            let decision = match slot.upgrade().map(|slot| slot.appended()) {
+                // Behind a gap in its session it would be committed without an effect.
+                None | Some(Some((_, false))) => None,
                 Some(None) => break,
-                Some(Some(at)) => match decide(&self.mode, at, seen, members) {
+                Some(Some((at, true))) => match decide(&self.mode, at, seen, members) {
                     Decision::Wait => break,
                     decision => Some((at, decision)),
                 },

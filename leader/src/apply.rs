@@ -74,6 +74,8 @@ pub(crate) enum What {
 pub(crate) trait Applier: Send + Sync + fmt::Debug {
     /// The position of the state.
     fn applied(&self) -> Applied;
+    /// The last command of a client session that is applied; none if there is no such session.
+    fn last_of(&self, client: ClientId) -> Option<u64>;
     /// Applies entries in order, in one batch, and returns what came of each.
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError>;
     /// Makes all applied so far durable, and returns the position that is.
@@ -298,6 +300,10 @@ fn guard(own: &BTreeSet<Keyspace>, draft: &Draft<'_>) -> Result<(), EngineError>
 impl<M: StateMachine> Applier for Replica<M> {
     fn applied(&self) -> Applied {
         self.inner().applied.clone()
+    }
+
+    fn last_of(&self, client: ClientId) -> Option<u64> {
+        self.inner().sessions.last(client)
     }
 
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError> {

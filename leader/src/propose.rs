@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::acknowledge::{Acknowledger, Told};
 use crate::apply::Applier;
-use crate::entry::{Ask, Entry};
-use crate::raft::{Consensus, Growth, Proposed, Slot};
+use crate::entry::{Ask, Commands, Entry};
+use crate::raft::{Batch, Consensus, Growth, Proposed, Slot};
 use crate::term_clock::TermClock;
 use crate::write::Attempt;
 
@@ -179,6 +179,14 @@ async fn propose(shared: Arc<Shared>, mut proposals: mpsc::UnboundedReceiver<Pro
             continue;
         };
         let stamp = shared.stamp(term).await;
+        let batch = match &ask {
+            Ask::Commands(Commands { client, first, list, .. }) => {
+                let last = first.saturating_add(list.len() as u64).saturating_sub(1);
+                let applied = shared.applier.last_of(*client);
+                Some(Batch { client: *client, first: *first, last, applied })
+            }
+            _ => None,
+        };
         let body = Entry { stamp, ask }.encode();
         let counted = Counted { shared: shared.clone(), size };
         let answer = move |proposed| {
@@ -189,7 +197,7 @@ async fn propose(shared: Arc<Shared>, mut proposals: mpsc::UnboundedReceiver<Pro
                 Proposed::Unknown(at) => Attempt::Unknown(at),
             });
         };
-        let slot = Slot::new();
+        let slot = Slot::new(batch);
         for Early { mode, tell } in early {
             let tell = Box::new(move |told| tell(stamp, told));
             shared.acknowledger.early(&slot, mode, tell);

@@ -136,6 +136,11 @@ impl Sessions {
         self.sessions.len()
     }
 
+    /// The last command of a session that was applied.
+    pub(crate) fn last(&self, client: ClientId) -> Option<u64> {
+        self.sessions.get(&client).map(|session| session.row.last)
+    }
+
     /// Opens a session, and closes some that were idle for too long.
     pub(crate) fn open(&mut self, draft: &mut Draft<'_>, client: ClientId, clock: Hlc) {
         let idle = IDLE.as_millis() as u64;

@@ -58,6 +58,9 @@ pub struct ClusterConfig {
     /// Mean time between two operations of a client.
     #[serde(with = "nanos")]
     pub op_gap: Duration,
+    /// Of a hundred writes, so many ask for [`Class::Fast`] instead.
+    #[serde(default)]
+    pub fast: u8,
     /// How long a client waits for an answer.
     #[serde(with = "nanos")]
     pub op_deadline: Duration,
@@ -149,6 +152,7 @@ impl ClusterConfig {
             workloads,
             class: Class::Safe,
             op_gap,
+            fast: if root.stream("classes").below(2) == 0 { 0 } else { 40 },
             op_deadline: Duration::from_secs(5),
             phases,
             quiescence: Duration::from_secs(10),

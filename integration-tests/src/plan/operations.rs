@@ -76,6 +76,7 @@ pub(super) fn draw(root: &SplitMix64, config: &ClusterConfig) -> Vec<TimedOp> {
             break;
         };
         let rng = root.stream(&format!("ops-{client}"));
+        let classes = root.stream(&format!("classes-{client}"));
         let mut generator = workload.generator(client, config.clients);
         let mut at = SimTime::ZERO;
         loop {
@@ -86,7 +87,9 @@ pub(super) fn draw(root: &SplitMix64, config: &ClusterConfig) -> Vec<TimedOp> {
             if at >= config.phases.heal + config.quiescence / 2 {
                 break;
             }
-            ops.push(TimedOp { at, client, target, class: config.class, action });
+            let fast = classes.below(100) < u64::from(config.fast) && !action.is_read();
+            let class = if fast { Class::Fast } else { config.class };
+            ops.push(TimedOp { at, client, target, class, action });
         }
         final_reads.extend(generator.final_reads().into_iter().map(|a| a.key()));
     }

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::env::{Env, Rng};
+use common::ids::{LogPos, NodeId};
 use common::outcome::{HasOutcome, Outcome as Fate};
+use common::receipt::{Fate as Committed, LogReceipt};
 use common::storage::disk::simulated::SimDisk;
 use common::storage::engine::{KeyRange, MemoryEngines, PageLimit};
 use common::transport::simulated::Envelope;
@@ -21,7 +23,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use leader::key_value::{Answer, Command, Condition, Operation, Reply as Answered};
 use leader::{
-    Config, KeyValue, Member, Node, ReadLevel, ReadOptions, Role, View, WriteOptions, Written,
+    AckPoint, Config, KeyValue, Member, Node, ReadLevel, ReadOptions, ReplicationMode, Role, View,
+    Who, WriteError, WriteOptions, Written,
 };
 
 use super::{Broken, Chore, Findings, Place, Strategy};
@@ -142,13 +145,13 @@ impl Strategy for Leader {
             if action.is_read() {
                 node.read(class, action, timeout).await
             } else {
-                let reply = node.write(class, action, timeout).await;
-                reply.map_or_else(Reply::new, |(reply, at)| {
+                let (reply, at) = node.write(class, action, timeout).await;
+                if let Some(at) = at {
                     let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
                     books.ledger.hear(node.env.node, Said::Acknowledges(at));
                     books.invariants.hear(node.env.node, Said::Acknowledges(at));
-                    reply
-                })
+                }
+                reply
             }
         }
         .boxed()
@@ -217,6 +220,29 @@ impl Strategy for Leader {
         Some(image::Unmarked::new(audit).boxed())
     }
 
+    fn resolve(
+        &self,
+        node: &LeaderNode,
+        receipts: Vec<String>,
+    ) -> BoxFuture<'static, Vec<Option<bool>>> {
+        /// How long a node may look for what it does not know itself.
+        const PATIENCE: Duration = Duration::from_millis(100);
+        let node = node.node.clone();
+        async move {
+            let mut answers = Vec::with_capacity(receipts.len());
+            for receipt in receipts {
+                let receipt: LogReceipt = serde_json::from_str(&receipt).expect("a receipt");
+                answers.push(match node.resolve(&receipt.into(), PATIENCE).await {
+                    Ok(Committed::Committed) => Some(true),
+                    Ok(Committed::Lost { .. }) => Some(false),
+                    Ok(Committed::Pending) | Err(_) => None,
+                });
+            }
+            answers
+        }
+        .boxed()
+    }
+
     fn chore(&self, node: &LeaderNode, chore: Chore) -> BoxFuture<'static, ()> {
         let node = node.node.clone();
         async move {
@@ -246,6 +272,11 @@ fn decimal(number: i64) -> Bytes {
 fn number(value: &[u8]) -> i64 {
     let text = std::str::from_utf8(value).ok();
     text.and_then(|text| text.parse().ok()).expect("values are decimal numbers")
+}
+
+/// A receipt as the history keeps it.
+fn text(receipt: &LogReceipt) -> Option<String> {
+    serde_json::to_string(receipt).ok()
 }
 
 fn failed(outcome: Fate) -> Outcome {
@@ -294,16 +325,41 @@ impl LeaderNode {
         }
     }
 
+    /// When a write is acknowledged: fast ones before the commit, safe ones with it, and some only
+    /// once more members have it.
+    fn mode(&self, class: Class) -> ReplicationMode {
+        let voters: Vec<NodeId> = self.node.status().voters.into_keys().collect();
+        let others = (voters.len() as u64).saturating_sub(1);
+        let sync = |who, point| ReplicationMode::Sync { who, point };
+        match (class, self.levels.below(20)) {
+            (Class::Fast, 0..10) => ReplicationMode::Async,
+            (Class::Fast, _) => {
+                ReplicationMode::SemiSync { followers: self.levels.below(others + 1) as u8 }
+            }
+            (_, 0) => sync(Who::All, AckPoint::Durable),
+            (_, 1) => sync(Who::First(1, voters), AckPoint::Applied),
+            (_, 2) => sync(Who::Any(2, voters), AckPoint::Applied),
+            _ => ReplicationMode::Quorum,
+        }
+    }
+
+    /// The reply, and the position of what is committed.
     async fn write(
         &self,
         class: Class,
         action: Action,
         timeout: Duration,
-    ) -> Result<(Reply, common::ids::LogPos), Outcome> {
-        if class != Class::Safe {
-            return Err(Outcome::NotApplied);
+    ) -> (Reply, Option<LogPos>) {
+        if class == Class::Session {
+            return (Reply::new(Outcome::NotApplied), None);
         }
         let command = match action {
+            Action::Write { key, value } if class == Class::Fast => {
+                Command::set(name(key), decimal(value))
+            }
+            Action::Add { set, element } if class == Class::Fast => {
+                Command::set(element_key(set, element), Bytes::new())
+            }
             Action::Write { key, value } => Command::put(name(key), decimal(value)),
             Action::CompareAndSet { key, expect, value } => {
                 let Expect::Value(expected) = expect else {
@@ -319,11 +375,27 @@ impl LeaderNode {
             }
             Action::Read { .. } | Action::ReadSet { .. } => unreachable!("not a write"),
         };
-        let mut options = WriteOptions::default();
+        let mut options = WriteOptions::mode(self.mode(class));
         options.timeout = timeout;
-        let written = self.node.write(command, options).await;
-        let Written { reply, at, .. } = written.map_err(|error| failed(error.outcome()))?;
+        let written = match self.node.write(command, options).await {
+            Ok(written) => written,
+            Err(WriteError::AckTimeout { receipt, report }) => {
+                let outcome = if report.committed { Outcome::Applied } else { Outcome::Unknown };
+                let at = report.committed.then_some(receipt.at);
+                // What a compare-and-set or a sum came to is not known with it.
+                let blind = matches!(action, Action::Write { .. } | Action::Add { .. });
+                let outcome = if blind { outcome } else { Outcome::Unknown };
+                return (Reply { receipt: text(&receipt), ..Reply::new(outcome) }, at);
+            }
+            Err(error) => return (Reply::new(failed(error.outcome())), None),
+        };
+        let Written { reply, at, receipt, report, .. } = written;
+        if !report.committed {
+            let (early, receipt) = (true, text(&receipt));
+            return (Reply { early, receipt, ..Reply::new(Outcome::Applied) }, None);
+        }
         let reply = match reply {
+            Answered::Set => Reply::new(Outcome::Applied),
             Answered::One(Answer::Stored { .. }) => match action {
                 Action::CompareAndSet { .. } => Reply::seen(Seen::Swapped(true)),
                 _ => Reply::new(Outcome::Applied),
@@ -332,6 +404,6 @@ impl LeaderNode {
             Answered::One(Answer::Counted { value, .. }) => Reply::seen(Seen::Value(Some(value))),
             other => unreachable!("not an answer to {action}: {other:?}"),
         };
-        Ok((reply, at))
+        (reply, Some(at))
     }
 }

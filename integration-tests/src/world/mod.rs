@@ -18,6 +18,7 @@
 mod audit;
 mod clients;
 mod fabric;
+mod fates;
 mod machine;
 mod nemesis;
 mod report;
@@ -246,6 +247,7 @@ async fn unfold<S: Strategy>(world: &Arc<World<S>>) -> SimTime {
     let nemesis = tokio::spawn(nemesis::torment(world.clone()));
     let watch = tokio::spawn(watch::watch(world.clone()));
     let clients = tokio::spawn(clients::run_all(world.clone()));
+    let fates = tokio::spawn(fates::ask(world.clone()));
     let end = world.plan.config.phases.end;
     let limit = std::pin::pin!(world.sleep_until(end));
     if let Either::Left((Err(error), _)) = select(clients, limit).await {
@@ -253,6 +255,9 @@ async fn unfold<S: Strategy>(world: &Arc<World<S>>) -> SimTime {
     }
     if nemesis.is_finished() && nemesis.await.is_err() {
         world.find("harness", Verdict::Harness("the nemesis panicked".to_owned()));
+    }
+    if fates.is_finished() && fates.await.is_err() {
+        world.find("harness", Verdict::Harness("asking for fates panicked".to_owned()));
     }
     if watch.is_finished() {
         world.find("harness", Verdict::Harness("the watch ended early".to_owned()));

@@ -8,7 +8,7 @@ use common::env::simulated::Event;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Verdict;
-use crate::history::{History, Outcome};
+use crate::history::{Fate, History, Outcome};
 use crate::plan::FaultName;
 
 /// Figures of a run, or of many.
@@ -32,6 +32,12 @@ pub struct Stats {
     pub claims: u64,
     /// Samples of nodes' states that were compared.
     pub samples: u64,
+    /// Writes acknowledged before they were committed.
+    pub early: u64,
+    /// Receipts whose fate every node was asked for.
+    pub fates: u64,
+    /// Of those writes, the ones that are lost, as their receipts say.
+    pub lost: u64,
 }
 
 impl Stats {
@@ -42,6 +48,8 @@ impl Stats {
                 Outcome::NotApplied => self.not_applied += 1,
                 Outcome::Unknown => self.unknown += 1,
             }
+            self.early += u64::from(operation.early);
+            self.lost += u64::from(operation.early && operation.fate == Some(Fate::Lost));
         }
     }
 
@@ -60,6 +68,9 @@ impl Stats {
         self.boots += other.boots;
         self.claims += other.claims;
         self.samples += other.samples;
+        self.early += other.early;
+        self.fates += other.fates;
+        self.lost += other.lost;
         for (kind, times) in &other.faults {
             *self.faults.entry(*kind).or_default() += times;
         }
@@ -84,6 +95,11 @@ impl fmt::Display for Stats {
             let begin = if i == 0 { ": " } else { ", " };
             write!(f, "{begin}{} {times}", kind.as_str())?;
         }
+        write!(
+            f,
+            "\nfates       {} asked for; {} writes acknowledged early, {} of them lost and told",
+            self.fates, self.early, self.lost
+        )?;
         write!(
             f,
             "\nnodes       {} boots, {} claims checked after power losses, {} samples compared",

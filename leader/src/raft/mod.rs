@@ -49,7 +49,7 @@ use network::Network;
 pub(crate) use server::Local;
 use snapshot::{Receiver, Sender};
 pub(crate) use type_config::Growth;
-pub(crate) use type_config::Slot;
+pub(crate) use type_config::{Batch, Slot};
 use type_config::{Cmd, PeerAddr, SlotResponder, TypeConfig, position};
 use vote_gate::{Past, VoteGate};
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use common::ids::{LogPos, NodeId};
+use common::ids::{ClientId, LogPos, NodeId};
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::raft::responder::Responder;
 use openraft::vote::RaftLeaderId;
@@ -57,22 +57,50 @@ pub(crate) type Membership = openraft::Membership<u64, PeerAddr>;
 /// The position is known as soon as the entry is in the log's order, long before it is committed:
 /// what is reported as unknown can be named by it.
 #[derive(Debug, Default)]
-pub(crate) struct Slot(OnceLock<LogPos>);
+pub(crate) struct Slot {
+    batch: Option<Batch>,
+    /// The position, and whether the commands take effect if the entry is committed.
+    appended: OnceLock<(LogPos, bool)>,
+}
+
+/// Commands of a client session, by their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Batch {
+    /// The session.
+    pub(crate) client: ClientId,
+    /// The first.
+    pub(crate) first: u64,
+    /// The last.
+    pub(crate) last: u64,
+    /// The last of the session that was applied here when these were proposed; none if the session
+    /// was not known.
+    pub(crate) applied: Option<u64>,
+}
 
 impl Slot {
     /// A slot for one proposal.
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::default()
+    pub(crate) fn new(batch: Option<Batch>) -> Arc<Self> {
+        Arc::new(Self { batch, appended: OnceLock::new() })
+    }
+
+    pub(super) const fn batch(&self) -> Option<&Batch> {
+        self.batch.as_ref()
     }
 
     /// The position, once the entry is in the log.
     pub(crate) fn position(&self) -> Option<LogPos> {
-        self.0.get().copied()
+        self.appended.get().map(|(at, _)| *at)
     }
 
-    /// Notes the position. An entry is appended once by its proposer; a second note is ignored.
-    pub(super) fn note(&self, at: LogPos) {
-        let _ = self.0.set(at);
+    /// The position, and whether the commands take effect if the entry is committed: none that
+    /// stands before them in their session is missing in the log.
+    pub(crate) fn appended(&self) -> Option<(LogPos, bool)> {
+        self.appended.get().copied()
+    }
+
+    /// Notes where it was appended. That happens once; a second note is ignored.
+    pub(super) fn note(&self, at: LogPos, follows: bool) {
+        let _ = self.appended.set((at, follows));
     }
 }
 

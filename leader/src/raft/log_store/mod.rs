@@ -28,6 +28,7 @@ mod reconcile;
 mod record;
 mod replay;
 mod storage;
+mod tails;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +53,7 @@ pub(crate) use reader::LogReader;
 use record::Record;
 pub(crate) use record::{EntryRecord, MalformedRecord};
 use replay::Replaying;
+use tails::Tails;
 
 /// Where the log is in the node's folder.
 const FOLDER: &str = "wal";
@@ -81,6 +83,7 @@ struct State {
     purged: Option<LogPos>,
     index: Index,
     cache: Cache,
+    tails: Tails,
 }
 
 impl State {
@@ -93,6 +96,7 @@ impl State {
             purged: None,
             index: Index::default(),
             cache: Cache::new(cache_bytes),
+            tails: Tails::default(),
         }
     }
 

@@ -37,7 +37,9 @@ impl LogStore {
             if let EntryPayload::Normal(cmd) = &mut entry.payload
                 && let Some(slot) = cmd.slot.take()
             {
-                slot.note(record.at);
+                let follows = slot.batch().is_some_and(|b| state.tails.append(record.at, b));
+                let follows = common::mutate!("early_ack_over_a_gap", follows, true);
+                slot.note(record.at, follows);
             }
             appended.push(record);
         }

@@ -21,6 +21,9 @@ struct NoReplica;
 
 #[async_trait]
 impl Applier for NoReplica {
+    fn last_of(&self, _: common::ids::ClientId) -> Option<u64> {
+        None
+    }
     fn applied(&self) -> Applied {
         Applied::default()
     }

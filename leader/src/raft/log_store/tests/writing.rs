@@ -54,7 +54,7 @@ async fn an_append_returns_at_once_and_is_seen_by_every_reader() {
 #[tokio::test(start_paused = true)]
 async fn a_proposal_learns_its_position_when_it_is_appended() {
     let log = open(&Machine::new(1)).await;
-    let slots: Vec<_> = (0..3).map(|_| Slot::new()).collect();
+    let slots: Vec<_> = (0..3).map(|_| Slot::new(None)).collect();
     let entries = slots.iter().zip(7..).map(|(slot, index)| Entry {
         log_id: log_id(at(2, index)),
         payload: Payload::Normal(Cmd::new(Bytes::from_static(b"x"), Some(slot.clone()))),

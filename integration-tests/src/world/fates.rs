@@ -1,0 +1,68 @@
+//! What receipts say: asked of one node after the other while the run goes on, and of all at the end.
+//!
+//! An answer is final, so whoever is asked, and whenever, must say the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::World;
+use crate::strategy::{Place, Strategy};
+
+/// How often receipts are shown to a node.
+const EVERY: Duration = Duration::from_millis(500);
+/// How long before the final reads every node is shown every receipt: what was acknowledged and
+/// committed must be in those reads.
+const BEFORE_FINAL: Duration = Duration::from_millis(400);
+
+type Answers = Vec<Option<bool>>;
+
+/// Shows receipts until the end of the run.
+pub(super) async fn ask<S: Strategy>(world: Arc<World<S>>) {
+    let config = &world.plan.config;
+    let last = config.phases.heal + config.quiescence.saturating_sub(BEFORE_FINAL);
+    let mut said: BTreeMap<String, bool> = BTreeMap::new();
+    let mut turn = 0;
+    loop {
+        let next = (world.now() + EVERY).min(last);
+        world.sleep_until(next).await;
+        let open = world.record(|r| r.unresolved());
+        let places: Vec<Place> = world.open_nodes().into_keys().collect();
+        let Some(place) = places.get(turn % places.len().max(1)).copied() else { continue };
+        turn += 1;
+        let receipts: Vec<String> = open.iter().map(|(_, receipt)| receipt.clone()).collect();
+        let answers = of_node(&world, place, &receipts).await;
+        for ((id, receipt), answer) in open.into_iter().zip(answers) {
+            if let Some(committed) = answer {
+                said.insert(receipt, committed);
+                world.record(|r| r.resolved(world.now(), id, committed));
+            }
+        }
+        if world.now() >= last {
+            break;
+        }
+    }
+    let receipts: Vec<String> = said.keys().cloned().collect();
+    for place in world.open_nodes().into_keys() {
+        let answers = of_node(&world, place, &receipts).await;
+        for (receipt, answer) in receipts.iter().zip(answers) {
+            if answer != said.get(receipt).copied() {
+                let before = if said[receipt] { "committed" } else { "lost" };
+                let claim = format!("{receipt}: said to be {before}, and {place} says {answer:?}");
+                world.violated("fate", claim);
+            }
+        }
+    }
+    world.count(|stats| stats.fates += said.len() as u64);
+}
+
+/// What one node says, which may die over it.
+async fn of_node<S: Strategy>(world: &World<S>, place: Place, receipts: &[String]) -> Answers {
+    if receipts.is_empty() {
+        return Vec::new();
+    }
+    let Some((env, node)) = world.machine(place).running() else { return Vec::new() };
+    let (strategy, receipts) = (world.strategy.clone(), receipts.to_vec());
+    let answers = env.spawn("fates", async move { strategy.resolve(&node, receipts).await });
+    answers.await.unwrap_or_default()
+}
