@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use integration_tests::plan::Plan;
+use integration_tests::plan::{FaultName, Gap, Plan};
 use integration_tests::sweep::{Length, Line, Subject, Summary};
-use integration_tests::world::{Options, describe};
+use integration_tests::workload::Workload;
+use integration_tests::world::{Options, Stats, describe};
 
 const SEEDS: u64 = 200;
 
@@ -89,4 +91,30 @@ fn plans_that_once_failed_pass() {
         passed += 1;
     }
     assert!(passed > 0, "there are plans");
+}
+
+/// Leaders that are cut off acknowledge early for as long as their lease lasts. What a failover then
+/// takes away is what receipts say is lost: no more, and no less.
+#[test]
+fn what_cut_off_leaders_acknowledged_and_lost_is_exactly_what_receipts_say() {
+    let mut stats = Stats::default();
+    for seed in 0..24 {
+        let plan = Plan::draw_with(seed, |config| {
+            Length::Short.set(config);
+            config.nodes = if seed % 2 == 0 { 3 } else { 5 };
+            config.core = (0..config.nodes).collect();
+            config.workloads = vec![Workload::Set, Workload::Register];
+            config.fast = 100;
+            let gap = |millis| Gap(Duration::from_millis(millis));
+            let faults = [(FaultName::Isolate, gap(1_500)), (FaultName::Halves, gap(3_000))];
+            config.faults = faults.into_iter().collect();
+        });
+        let report = Subject::Leader.run(&plan, &Options::default());
+        let said: Vec<_> =
+            report.failures().map(|(judge, verdict)| describe(judge, verdict)).collect();
+        assert!(said.is_empty(), "seed {seed}: {said:?}");
+        stats.add(&report.stats);
+    }
+    println!("{stats}");
+    assert!(stats.lost > 3, "{} of {} early writes were lost", stats.lost, stats.early);
 }

@@ -47,6 +47,8 @@ pub(crate) struct Applied {
     pub(crate) members: Option<(LogPos, Bytes)>,
     /// The cluster's id, once its first leader has drawn it.
     pub(crate) cluster: Option<ClusterId>,
+    /// What seals its tokens and receipts, drawn with the id.
+    pub(crate) secret: [u8; 16],
 }
 
 /// A committed entry.
@@ -246,7 +248,7 @@ impl<M: StateMachine> Replica<M> {
         (at, clock): (LogPos, Hlc),
     ) -> Result<EntryReply, EngineError> {
         match &entry.ask {
-            Ask::Found(_) => Ok(EntryReply::Nothing),
+            Ask::Found { .. } => Ok(EntryReply::Nothing),
             Ask::Open => {
                 let client = ClientId(at.index);
                 sessions.open(draft, client, clock);
@@ -326,8 +328,9 @@ impl<M: StateMachine> Applier for Replica<M> {
                         EngineError::Corrupt(format!("the log entry {at:?}: {error}"))
                     })?;
                     applied.clock = applied.clock.next().max(entry.stamp);
-                    if let (Ask::Found(cluster), None) = (&entry.ask, applied.cluster) {
+                    if let (Ask::Found { cluster, secret }, None) = (&entry.ask, applied.cluster) {
                         applied.cluster = Some(*cluster);
+                        applied.secret = *secret;
                     }
                     let when = (at, applied.clock);
                     self.body(&mut draft, &mut inner.sessions, &entry, when)?

@@ -5,7 +5,7 @@
 //!   open       a new client session; its id is the entry's index
 //!   commands   of one session: client, first sequence number, done up to, commands
 //!   due        commands that deadlines asked for; they have no session
-//!   found      the cluster's id, drawn by its first leader
+//!   found      the cluster's id and the secret of its seals, drawn by its first leader
 //! ```
 //!
 //! All commands of an entry belong to one session and are numbered without gaps, so one pair of
@@ -40,8 +40,13 @@ pub(crate) enum Ask {
     Commands(Commands),
     /// Commands that deadlines asked for.
     Due(Vec<Bytes>),
-    /// The cluster's id, drawn by its first leader. Later ones change nothing.
-    Found(ClusterId),
+    /// What a new cluster's first leader draws. Later ones change nothing.
+    Found {
+        /// The cluster's id.
+        cluster: ClusterId,
+        /// What seals its tokens and receipts.
+        secret: [u8; 16],
+    },
 }
 
 /// Commands of one session, numbered from `first` without gaps.

@@ -6,6 +6,7 @@ pub mod config;
 mod duties;
 mod entry;
 pub mod error;
+mod explain;
 mod failover;
 mod group;
 mod identity;

@@ -8,10 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::clock::Hlc;
 use common::codec;
+use common::consistency::{Consistency, TradeOff};
 use common::env::{Env, Mono};
 use common::ids::{ClusterId, GroupId, LogPos, NodeId};
 use common::mutate;
 use common::receipt::{Fate, LogReceipt, Receipt};
+use common::seal::ClusterSecret;
 use common::storage::engine::{EngineError, Engines, KeyRange, Keyspace, Page, PageLimit, Read};
 use common::storage::wal::DiskHealth;
 use common::token::{JoinError, LogToken};
@@ -19,6 +21,7 @@ use common::token::{JoinError, LogToken};
 use crate::apply::{Applier, Replica};
 use crate::config::Config;
 use crate::error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
+use crate::explain::explain;
 use crate::group::Group;
 use crate::identity::Identity;
 use crate::peer::Due;
@@ -404,6 +407,23 @@ impl<M: StateMachine> Node<M> {
         let known = parts.group.strong.index(timeout).await?;
         wait_applied(&parts.group.env, &mut parts.replica.progress(), known.at, timeout).await?;
         Ok(parts.replica.fate(receipt.at).unwrap_or(Fate::Pending))
+    }
+
+    /// What a write mode and a read level give and cost together in this cluster, as asked on this
+    /// node.
+    pub fn explain(&self, mode: &ReplicationMode, level: Consistency) -> Result<TradeOff, String> {
+        let group = &self.parts.group;
+        let members = group.consensus.members();
+        check(mode, &members)?;
+        let leads = group.consensus.leads().is_some();
+        Ok(explain(mode, level, &members, group.config.election_timeout_max, leads))
+    }
+
+    /// What seals this cluster's tokens and receipts for clients. None before the cluster has a name
+    /// and this member knows it.
+    pub fn seal(&self) -> Option<(ClusterId, ClusterSecret)> {
+        let applied = self.parts.replica.applied();
+        Some((applied.cluster?, ClusterSecret::new(applied.secret)))
     }
 
     /// The token of a session that has seen nothing yet. None before the node's cluster has a name

@@ -51,6 +51,9 @@ pub enum Loss {
     Window(Duration),
     /// Writes that no other node has yet: as many as the limits on uncommitted writes allow.
     UnreplicatedTail,
+    /// Writes that a majority does not have yet, though some nodes may: the next leader may be one
+    /// that has not.
+    NotOnMajority,
     /// Anything, but not while so many of the named disks survive.
     UnlessSurvive(u8),
     /// Anything.
@@ -63,6 +66,7 @@ impl fmt::Display for Loss {
             Self::Nothing => f.write_str("nothing"),
             Self::Window(d) => write!(f, "what was acknowledged within {} ms", d.as_millis()),
             Self::UnreplicatedTail => f.write_str("what no other node has yet"),
+            Self::NotOnMajority => f.write_str("what a majority does not have yet"),
             Self::UnlessSurvive(n) => write!(f, "nothing while {n} of the disks survive"),
             Self::Anything => f.write_str("anything"),
         }
