@@ -409,6 +409,11 @@ impl<M: StateMachine> Node<M> {
         Ok(parts.replica.fate(receipt.at).unwrap_or(Fate::Pending))
     }
 
+    /// The mode of writes that name none.
+    pub fn write_mode(&self) -> ReplicationMode {
+        self.parts.group.config.write_mode.clone()
+    }
+
     /// What a write mode and a read level give and cost together in this cluster, as asked on this
     /// node.
     pub fn explain(&self, mode: &ReplicationMode, level: Consistency) -> Result<TradeOff, String> {

@@ -98,17 +98,19 @@ fn machine(c: &mut Criterion) {
         answer: Answer::Done,
     };
     for _ in 0..100_000 {
-        block_on(local.submit(set(next()))).expect("a write");
+        block_on(local.submit(set(next()), None)).expect("a write");
     }
-    group.bench_function("set", |b| b.iter(|| block_on(local.submit(set(next())))));
+    group.bench_function("set", |b| b.iter(|| block_on(local.submit(set(next()), None))));
     group.bench_function("incr", |b| {
-        b.iter(|| block_on(local.submit(Command::Increment { key: "counter".into(), by: 1 })));
+        b.iter(|| {
+            block_on(local.submit(Command::Increment { key: "counter".into(), by: 1 }, None))
+        });
     });
     group.bench_function("incrbyfloat", |b| {
         let command = || Command::IncrementFloat { key: "float".into(), by: "0.1".into() };
-        b.iter(|| block_on(local.submit(command())));
+        b.iter(|| block_on(local.submit(command(), None)));
     });
-    let view = block_on(local.view(ReadLevel::Strong)).expect("a view");
+    let view = block_on(local.view(ReadLevel::Strong, None)).expect("a view");
     group.bench_function("get", |b| {
         b.iter(|| {
             let cut = Cut::open(&view, view.clock, view.now).expect("a cut");

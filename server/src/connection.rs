@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
+use common::token::LogToken;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use leader::ReadLevel;
@@ -31,7 +32,8 @@ use tokio::sync::watch;
 use crate::backend::{Applied, View};
 use crate::clients::Client;
 use crate::command::{
-    Action, Session, Show, explore, handle, read_failure, wait_for_replicas, write_failure,
+    Action, Session, Show, answer, explore, fate, handle, read_failure, wait_for_replicas,
+    write_failure,
 };
 use crate::redis::{Command, Cut, Query, Reply};
 use crate::resp::{Request, Requests, Value, Version};
@@ -194,7 +196,8 @@ impl Connection {
             && matches!(reads.stage, Stage::Gathering)
         {
             let (service, level) = (Arc::clone(&self.service), reads.level);
-            let view = async move { service.backend.view(level).await };
+            let token = covers(&self.session, &self.service, level);
+            let view = async move { service.backend.view(level, token).await };
             reads.stage = Stage::Asking(view.boxed());
         }
     }
@@ -243,7 +246,7 @@ impl Connection {
                     return Some(Job { action: Action::Write(command, show), voice });
                 }
                 self.writes += 1;
-                let answer = self.service.backend.submit(command);
+                let answer = self.service.backend.submit(command, self.session.mode.clone());
                 Slot::Write { answer, show, voice, changes: true }
             }
             Action::Read(query, show) => return self.start_read(query, show, voice),
@@ -253,7 +256,21 @@ impl Connection {
                 }
                 self.waits += 1;
                 let (service, level) = (Arc::clone(&self.service), self.session.level);
-                Slot::Task(async move { explore(&service, level, read).await }.boxed(), voice)
+                let token = covers(&self.session, &self.service, level);
+                let answer = async move { explore(&service, level, token, read).await };
+                Slot::Task(answer.boxed(), voice)
+            }
+            Action::Inquire(inquiry) => {
+                if !self.queue.is_empty() {
+                    return Some(Job { action: Action::Inquire(inquiry), voice });
+                }
+                match answer(&mut self.session, &self.service, inquiry) {
+                    Ok(value) => return self.ready(value, voice),
+                    Err(receipt) => {
+                        self.waits += 1;
+                        Slot::Task(fate(Arc::clone(&self.service), receipt).boxed(), voice)
+                    }
+                }
             }
             Action::Wait { replicas, timeout } => {
                 if !self.queue.is_empty() {
@@ -277,7 +294,7 @@ impl Connection {
                 return Some(Job { action: Action::Read(query, show), voice });
             }
             self.writes += 1;
-            let answer = self.service.backend.submit(Command::Query(query));
+            let answer = self.service.backend.submit(Command::Query(query), None);
             self.queue.push_back(Slot::Write { answer, show, voice, changes: false });
         } else if let Some(Slot::Reads(reads)) = self.queue.back_mut()
             && matches!(reads.stage, Stage::Gathering)
@@ -336,11 +353,16 @@ impl Connection {
                     let value = match answer {
                         Ok(applied) => {
                             if changes {
-                                self.session.last_write = Some(applied.at);
+                                let Applied { receipt, report, .. } = applied;
+                                self.session.wrote(&self.service, receipt, report);
                             } else {
                                 look_up(&self.service, &applied.reply);
                             }
                             show(applied.reply)
+                        }
+                        Err(WriteError::AckTimeout { receipt, report }) => {
+                            self.session.wrote(&self.service, *receipt, report.clone());
+                            write_failure(&WriteError::AckTimeout { receipt, report })
                         }
                         Err(error) => write_failure(&error),
                     };
@@ -350,7 +372,12 @@ impl Connection {
                 }
                 Some(Slot::Reads(reads)) => match reads.poll(&self.service, cx) {
                     Poll::Pending => break,
-                    Poll::Ready(Some(reply)) => reply,
+                    Poll::Ready(Some(reply)) => {
+                        if let Stage::Serving(view) = &reads.stage {
+                            self.session.read_at(&self.service, view.at);
+                        }
+                        reply
+                    }
                     Poll::Ready(None) => {
                         self.waits -= 1;
                         self.queue.pop_front();
@@ -473,6 +500,11 @@ impl Reads {
         };
         Poll::Ready(Some((value, voice)))
     }
+}
+
+/// What a read at a level must cover: a causal one everything that its session has seen and done.
+fn covers(session: &Session, service: &Service, level: ReadLevel) -> Option<LogToken> {
+    (level == ReadLevel::Causal).then(|| session.token(service)).flatten()
 }
 
 /// Counts values that a read has found and has not.

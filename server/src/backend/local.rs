@@ -3,17 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use common::clock::HybridClock;
-use common::ids::{LogPos, NodeId};
+use common::clock::{Hlc, HybridClock};
+use common::consistency::{Consistency, TradeOff};
+use common::ids::{ClusterId, Epoch, GroupId, LogPos, NodeId};
+use common::receipt::{Fate, LogReceipt, Receipt};
+use common::seal::ClusterSecret;
 use common::storage::engine::{Engine, EngineError, MemoryEngine};
+use common::token::LogToken;
 use futures::future::{BoxFuture, FutureExt, ready};
-use leader::error::{ReadError, WriteError};
+use leader::error::{ReadError, ResolveError, WriteError};
 use leader::state_machine::{Draft, Stamp, StateMachine};
-use leader::{ReadLevel, Role};
+use leader::{AckReport, ReadLevel, ReplicationMode, Role};
 
 use super::{Applied, Backend, Standing, View};
 use crate::redis::{Command, Redis, Reply};
 use crate::service::wall_clock;
+
+/// The name of what is no cluster.
+const CLUSTER: ClusterId = ClusterId(1);
 
 /// How often what is due is looked for, in milliseconds.
 const SWEEP_EVERY: u64 = 10;
@@ -42,7 +49,17 @@ impl Local {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         self.sweep(&mut order)?;
         let (reply, index) = self.step(&mut order, command)?;
-        Ok(Applied { reply, at: LogPos { term: 1, index } })
+        let receipt = LogReceipt {
+            cluster: CLUSTER,
+            epoch: Epoch(0),
+            group: GroupId(0),
+            at: LogPos { term: 1, index },
+            sub: 0,
+            stamp: Hlc::ZERO,
+            client: None,
+        };
+        let report = AckReport { committed: true, ..AckReport::default() };
+        Ok(Applied { reply, receipt, report })
     }
 
     fn step(&self, order: &mut Order, command: &Command) -> Result<(Reply, u64), EngineError> {
@@ -73,12 +90,17 @@ impl Local {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         self.sweep(&mut order)?;
         let clock = order.clock.tick(wall_clock().as_millis() as u64);
-        Ok(View { state: self.engine.snapshot()?, clock, now: clock })
+        let at = LogPos { term: 1, index: order.index };
+        Ok(View { state: self.engine.snapshot()?, clock, now: clock, at })
     }
 }
 
 impl Backend for Local {
-    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Applied, WriteError>> {
+    fn submit(
+        &self,
+        command: Command,
+        _: Option<ReplicationMode>,
+    ) -> BoxFuture<'static, Result<Applied, WriteError>> {
         let answer = match Redis.admit(&command) {
             Ok(()) => self.apply(&command).map_err(|error| WriteError::Refused(error.to_string())),
             Err(refused) => Err(WriteError::Refused(refused.reason)),
@@ -86,8 +108,29 @@ impl Backend for Local {
         ready(answer).boxed()
     }
 
-    fn view(&self, _: ReadLevel) -> BoxFuture<'_, Result<View, ReadError>> {
+    fn view(&self, _: ReadLevel, _: Option<LogToken>) -> BoxFuture<'_, Result<View, ReadError>> {
         ready(self.cut().map_err(ReadError::Engine)).boxed()
+    }
+
+    /// Whatever it has acknowledged is there.
+    fn resolve<'a>(&'a self, _: &'a Receipt) -> BoxFuture<'a, Result<Fate, ResolveError>> {
+        ready(Ok(Fate::Committed)).boxed()
+    }
+
+    fn write_mode(&self) -> ReplicationMode {
+        ReplicationMode::Quorum
+    }
+
+    fn explain(&self, _: &ReplicationMode, _: Consistency) -> Result<TradeOff, String> {
+        Err("this server replicates nothing".to_owned())
+    }
+
+    fn seal(&self) -> Option<(ClusterId, ClusterSecret)> {
+        Some((CLUSTER, ClusterSecret::new([0; 16])))
+    }
+
+    fn token(&self) -> Option<LogToken> {
+        Some(LogToken::new(CLUSTER, Epoch(0)))
     }
 
     fn standing(&self) -> Standing {

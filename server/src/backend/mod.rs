@@ -10,23 +10,29 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::clock::Hlc;
-use common::ids::{LogPos, NodeId};
+use common::consistency::{Consistency, TradeOff};
+use common::ids::{ClusterId, LogPos, NodeId};
+use common::receipt::{Fate, LogReceipt, Receipt};
+use common::seal::ClusterSecret;
 use common::storage::engine::{EngineError, KeyRange, Keyspace, Page, PageLimit, Read};
+use common::token::LogToken;
 use futures::future::BoxFuture;
-use leader::error::{ReadError, WriteError};
-use leader::{ReadLevel, ReadOptions, Role, WriteOptions};
+use leader::error::{ReadError, ResolveError, WriteError};
+use leader::{AckReport, ReadLevel, ReadOptions, ReplicationMode, Role, WriteOptions};
 
 use crate::redis::{Command, Redis, Reply};
 
 pub use local::Local;
 
-/// A write that has taken place and is durable on a majority.
+/// A write that is acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// What the machine answered.
     pub reply: Reply,
-    /// Where it stands in the log.
-    pub at: LogPos,
+    /// What tells its fate.
+    pub receipt: LogReceipt,
+    /// What it has achieved.
+    pub report: AckReport,
 }
 
 /// A consistent cut of the state.
@@ -38,6 +44,8 @@ pub struct View {
     pub clock: Hlc,
     /// The best knowledge of the leader's clock, for remaining times.
     pub now: Hlc,
+    /// The last entry it contains.
+    pub at: LogPos,
 }
 
 impl std::fmt::Debug for View {
@@ -81,31 +89,88 @@ pub struct Standing {
 /// Where commands are written and states are read.
 pub trait Backend: Send + Sync + 'static {
     /// Gives the command its place in this node's order **now**; the future waits for its
-    /// acknowledgement, and need not be polled for the command to get on.
-    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Applied, WriteError>>;
+    /// acknowledgement by the mode, or by the node's own, and need not be polled for the command to
+    /// get on.
+    fn submit(
+        &self,
+        command: Command,
+        mode: Option<ReplicationMode>,
+    ) -> BoxFuture<'static, Result<Applied, WriteError>>;
 
-    /// A consistent cut, as fresh as asked for.
-    fn view(&self, level: ReadLevel) -> BoxFuture<'_, Result<View, ReadError>>;
+    /// A consistent cut, as fresh as asked for, which covers what a token says.
+    fn view(
+        &self,
+        level: ReadLevel,
+        token: Option<LogToken>,
+    ) -> BoxFuture<'_, Result<View, ReadError>>;
+
+    /// What became of a write.
+    fn resolve<'a>(&'a self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Fate, ResolveError>>;
+
+    /// The mode of writes that name none.
+    fn write_mode(&self) -> ReplicationMode;
+
+    /// What a mode and a level give and cost, or why the members cannot honour the mode.
+    fn explain(&self, mode: &ReplicationMode, level: Consistency) -> Result<TradeOff, String>;
+
+    /// What seals tokens and receipts; none until the cluster is founded.
+    fn seal(&self) -> Option<(ClusterId, ClusterSecret)>;
+
+    /// The token of a session that has seen nothing; none until the cluster is founded.
+    fn token(&self) -> Option<LogToken>;
 
     /// What is known of the group. Never waits.
     fn standing(&self) -> Standing;
 }
 
 impl Backend for leader::Node<Redis> {
-    fn submit(&self, command: Command) -> BoxFuture<'static, Result<Applied, WriteError>> {
-        let written = self.write(command, WriteOptions::default());
+    fn submit(
+        &self,
+        command: Command,
+        mode: Option<ReplicationMode>,
+    ) -> BoxFuture<'static, Result<Applied, WriteError>> {
+        let mut options = WriteOptions::default();
+        options.mode = mode;
+        let written = self.write(command, options);
         Box::pin(async move {
             let written = written.await?;
-            Ok(Applied { reply: written.reply, at: written.at })
+            let (reply, receipt, report) = (written.reply, written.receipt, written.report);
+            Ok(Applied { reply, receipt, report })
         })
     }
 
-    fn view(&self, level: ReadLevel) -> BoxFuture<'_, Result<View, ReadError>> {
+    fn view(
+        &self,
+        level: ReadLevel,
+        token: Option<LogToken>,
+    ) -> BoxFuture<'_, Result<View, ReadError>> {
         Box::pin(async move {
-            let view = leader::Node::view(self, ReadOptions::level(level)).await?;
-            let (clock, now) = (view.clock(), view.now());
-            Ok(View { state: Arc::new(view), clock, now })
+            let mut options = ReadOptions::level(level);
+            options.token = token;
+            let view = leader::Node::view(self, options).await?;
+            let (clock, now, at) = (view.clock(), view.now(), view.applied());
+            Ok(View { state: Arc::new(view), clock, now, at })
         })
+    }
+
+    fn resolve<'a>(&'a self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Fate, ResolveError>> {
+        Box::pin(leader::Node::resolve(self, receipt, ReadOptions::default().timeout))
+    }
+
+    fn write_mode(&self) -> ReplicationMode {
+        leader::Node::write_mode(self)
+    }
+
+    fn explain(&self, mode: &ReplicationMode, level: Consistency) -> Result<TradeOff, String> {
+        leader::Node::explain(self, mode, level)
+    }
+
+    fn seal(&self) -> Option<(ClusterId, ClusterSecret)> {
+        leader::Node::seal(self)
+    }
+
+    fn token(&self) -> Option<LogToken> {
+        leader::Node::token(self)
     }
 
     fn standing(&self) -> Standing {

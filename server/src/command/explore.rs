@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use common::storage::engine::EngineError;
+use common::token::LogToken;
 use leader::ReadLevel;
 use leader::error::ReadError;
 
@@ -44,13 +45,18 @@ const STEP: usize = 256;
 const MOST: usize = 100_000;
 
 /// Answers a read of many keys.
-pub(crate) async fn explore(service: &Service, level: ReadLevel, read: Exploration) -> Value {
+pub(crate) async fn explore(
+    service: &Service,
+    level: ReadLevel,
+    token: Option<LogToken>,
+    read: Exploration,
+) -> Value {
     // What INFO says of the keys is no reason to fail without a majority.
     let level = match read {
         Exploration::Info { .. } => ReadLevel::Eventual,
         _ => level,
     };
-    let view = match service.backend.view(level).await {
+    let view = match service.backend.view(level, token).await {
         Ok(view) => view,
         Err(error) => return read_failure(&error),
     };

@@ -1,7 +1,8 @@
 //! Failures of replication, with the words that clients know.
 //!
 //! What happened to the data is in the first word already: after `UNKNOWN` a write may have taken
-//! place, now or later; after any other it has not.
+//! place, now or later; after `ACKTIMEOUT` it has, unless its receipt says otherwise, and not all
+//! members that were asked for have it; after any other it has not.
 
 use leader::error::{ReadError, WriteError};
 
@@ -14,6 +15,7 @@ pub(crate) fn write_failure(error: &WriteError) -> Value {
         WriteError::Overloaded { .. } | WriteError::SessionExpired => "TRYAGAIN",
         WriteError::DiskFull => "MISCONF",
         WriteError::Unknown { .. } => "UNKNOWN",
+        WriteError::AckTimeout { .. } => "ACKTIMEOUT",
         _ => "ERR",
     };
     Value::error(format!("{word} {error}"))
@@ -24,6 +26,7 @@ pub(crate) fn read_failure(error: &ReadError) -> Value {
     let word = match error {
         ReadError::NoLeader(_) | ReadError::Stopping(_) => "CLUSTERDOWN",
         ReadError::Behind(_) => "TRYAGAIN",
+        ReadError::SessionLost { .. } => "SESSIONLOST",
         _ => "ERR",
     };
     Value::error(format!("{word} {error}"))

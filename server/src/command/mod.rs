@@ -18,6 +18,7 @@ mod greeting;
 mod info;
 mod introspection;
 mod keys;
+mod repl;
 mod replication;
 mod session;
 mod strings;
@@ -33,6 +34,7 @@ use crate::service::Service;
 
 pub(crate) use explore::{Exploration, explore};
 pub(crate) use failure::{read_failure, write_failure};
+pub(crate) use repl::{Inquiry, answer, fate};
 pub(crate) use replication::wait_for_replicas;
 pub(crate) use session::Session;
 
@@ -55,6 +57,8 @@ pub(crate) enum Action {
     Read(Query, Show),
     /// A read of many keys, or of none: it takes a cut of its own.
     Explore(Exploration),
+    /// Is answered when everything before it is.
+    Inquire(Inquiry),
     /// Waits until so many replicas hold the connection's last write.
     Wait {
         /// How many.

@@ -1,4 +1,4 @@
-//! What clients ask about replication: ROLE, WAIT and the family REPL.
+//! What clients ask about replication: ROLE, WAIT and REPL STATUS.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::ids::LogPos;
-use leader::{ReadLevel, Role};
+use leader::Role;
 
-use super::arguments::{integer, is, quoting};
-use super::{Action, Context, Handled, ok, say};
+use super::arguments::integer;
+use super::repl::level_name;
+use super::{Action, Context, Handled, say};
 use crate::backend::Standing;
 use crate::resp::{Value, parse_i64};
 use crate::service::Service;
@@ -137,47 +138,4 @@ pub(super) fn status(context: &mut Context<'_>, _: &[Bytes]) -> Handled {
         (text("read"), text(level_name(context.session.level))),
         (text("members"), members),
     ]))
-}
-
-/// REPL READ [strong | lease | eventual].
-pub(super) fn read(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
-    let [_, _, level] = words else {
-        return match words.len() {
-            2 => say(Value::bulk(level_name(context.session.level))),
-            _ => Err(Value::error("ERR REPL READ takes one of strong, lease, eventual")),
-        };
-    };
-    context.session.level = if is(level, "strong") {
-        ReadLevel::Strong
-    } else if is(level, "lease") {
-        ReadLevel::Lease
-    } else if is(level, "eventual") {
-        ReadLevel::Eventual
-    } else {
-        return Err(quoting(
-            "ERR this version has no read level '",
-            level,
-            "'; it has strong, lease, eventual",
-        ));
-    };
-    ok()
-}
-
-fn level_name(level: ReadLevel) -> &'static str {
-    match level {
-        ReadLevel::Strong => "strong",
-        ReadLevel::Lease => "lease",
-        ReadLevel::Eventual => "eventual",
-        _ => "unknown",
-    }
-}
-
-/// The rest of the family, which later versions have.
-pub(super) fn not_yet(_: &mut Context<'_>, words: &[Bytes]) -> Handled {
-    let name = words[1].to_ascii_uppercase();
-    Err(quoting(
-        "ERR REPL ",
-        &name,
-        " is not supported: this version has REPL STATUS and REPL READ",
-    ))
 }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::ids::LogPos;
-use leader::ReadLevel;
+use common::receipt::LogReceipt;
+use common::token::LogToken;
+use leader::{AckReport, ReadLevel, ReplicationMode};
 
 use crate::clients::Client;
 use crate::resp::Version;
+use crate::service::Service;
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -18,8 +21,14 @@ pub(crate) struct Session {
     pub(crate) version: Version,
     /// How fresh its reads are.
     pub(crate) level: ReadLevel,
+    /// When its writes are acknowledged; none is the node's default.
+    pub(crate) mode: Option<ReplicationMode>,
     /// Where its last write stands in the log.
     pub(crate) last_write: Option<LogPos>,
+    /// What that write has achieved.
+    pub(crate) last: Option<LastWrite>,
+    /// What it has seen and done.
+    seen: Option<LogToken>,
     /// Its last command.
     pub(crate) command: &'static str,
     pub(super) replies: Replies,
@@ -39,16 +48,66 @@ pub(super) enum Replies {
     Skip,
 }
 
+/// What a write has achieved.
+#[derive(Clone, Debug)]
+pub(crate) struct LastWrite {
+    pub(crate) receipt: LogReceipt,
+    pub(crate) report: AckReport,
+}
+
 impl Session {
     pub(crate) fn new(client: Arc<Client>) -> Self {
         Self {
             client,
             version: Version::V2,
             level: ReadLevel::Strong,
+            mode: None,
             last_write: None,
+            last: None,
+            seen: None,
             command: "NULL",
             replies: Replies::On,
         }
+    }
+
+    /// A write was acknowledged, or not as it was asked for.
+    pub(crate) fn wrote(&mut self, service: &Service, receipt: LogReceipt, report: AckReport) {
+        self.last_write = Some(receipt.at);
+        if let Some(token) = self.seen(service) {
+            if report.committed {
+                token.saw_committed(receipt.at);
+            } else if token.wrote_pending(receipt.at).is_err() {
+                // More leaders have come and gone than a token remembers: what is known is kept.
+                tracing::debug!("a session has early writes under too many leaders");
+            }
+        }
+        self.last = Some(LastWrite { receipt, report });
+    }
+
+    /// A cut was read that contains everything up to here.
+    pub(crate) fn read_at(&mut self, service: &Service, at: LogPos) {
+        if let Some(token) = self.seen(service) {
+            token.saw_committed(at);
+        }
+    }
+
+    fn seen(&mut self, service: &Service) -> Option<&mut LogToken> {
+        if self.seen.is_none() {
+            self.seen = service.backend.token();
+        }
+        self.seen.as_mut()
+    }
+
+    /// What it has seen and done. None until the cluster is founded.
+    pub(crate) fn token(&self, service: &Service) -> Option<LogToken> {
+        self.seen.clone().or_else(|| service.backend.token())
+    }
+
+    /// Adds what another session has seen and done.
+    pub(crate) fn join(&mut self, service: &Service, other: &LogToken) -> Result<(), String> {
+        let own = self.seen(service).ok_or("the cluster is being founded")?;
+        *own = own.join(other).map_err(|why| why.to_string())?;
+        Ok(())
     }
 
     /// A request begins.
@@ -65,11 +124,13 @@ impl Session {
         matches!(self.replies, Replies::Off | Replies::Skip)
     }
 
-    /// Everything is as it was at the beginning, what it has written excepted.
+    /// Everything is as it was at the beginning, but for what REPL LAST tells.
     pub(super) fn reset(&mut self) {
         self.speak(Version::V2);
         self.client.shown().name = Bytes::new();
         self.level = ReadLevel::Strong;
+        self.mode = None;
+        self.seen = None;
         self.replies = Replies::On;
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::arguments::{shown, wrong_number};
 use super::{
     Context, Handled, client, configuration, counters, expiry, greeting, info, introspection, keys,
-    replication, strings,
+    repl, replication, strings,
 };
 use crate::resp::Value;
 
@@ -539,20 +539,35 @@ static OBJECTS: &[Spec] = &[
 ];
 
 static REPL: &[Spec] = &[
-    Spec::new("repl|ack", -2, TALK, "server", "0.1.0", "Not supported").runs(replication::not_yet),
-    Spec::new("repl|conflicts", -2, TALK, "server", "0.1.0", "Not supported")
-        .runs(replication::not_yet),
-    Spec::new("repl|explain", -2, TALK, "server", "0.1.0", "Not supported")
-        .runs(replication::not_yet),
+    Spec::new(
+        "repl|ack",
+        -2,
+        TALK,
+        "server",
+        "0.1.0",
+        "When this connection's writes are acknowledged",
+    )
+    .runs(repl::ack),
+    Spec::new("repl|conflicts", -2, TALK, "server", "0.1.0", "Not supported").runs(repl::not_yet),
+    Spec::new(
+        "repl|explain",
+        2,
+        TALK,
+        "server",
+        "0.1.0",
+        "What this connection's settings give and cost",
+    )
+    .runs(repl::explain),
     Spec::new("repl|help", 2, ALWAYS, "server", "0.1.0", "Lists these commands")
         .runs(introspection::help),
-    Spec::new("repl|last", -2, TALK, "server", "0.1.0", "Not supported").runs(replication::not_yet),
+    Spec::new("repl|last", 2, TALK, "server", "0.1.0", "What the last write has achieved")
+        .runs(repl::last),
     Spec::new("repl|read", -2, TALK, "server", "0.1.0", "How fresh this connection's reads are")
-        .runs(replication::read),
-    Spec::new("repl|resolve", -2, TALK, "server", "0.1.0", "Not supported")
-        .runs(replication::not_yet),
+        .runs(repl::read),
+    Spec::new("repl|resolve", 3, TALK, "server", "0.1.0", "Tells what became of a write")
+        .runs(repl::resolve),
     Spec::new("repl|status", 2, TALK, "server", "0.1.0", "Tells what the node knows of its group")
         .runs(replication::status),
-    Spec::new("repl|token", -2, TALK, "server", "0.1.0", "Not supported")
-        .runs(replication::not_yet),
+    Spec::new("repl|token", -2, TALK, "server", "0.1.0", "What this session has seen and done")
+        .runs(repl::token),
 ];

@@ -157,19 +157,14 @@ fn repl_tells_and_changes_how_reads_are_done() {
     let server = Server::start_with(backend.clone(), Limits::default());
     let mut client = server.connect();
     assert_eq!(client.say("REPL READ"), Value::bulk("strong"));
-    for level in ["eventual", "LEASE", "strong"] {
+    for level in ["eventual", "LEASE", "causal", "strong"] {
         assert_eq!(client.say(&format!("REPL READ {level}")), Value::OK);
         assert_eq!(client.say("REPL READ"), Value::bulk(level.to_ascii_lowercase()));
     }
-    let refused = text(&client.say("REPL READ causal"));
-    assert!(
-        refused.contains("'causal'") && refused.contains("strong, lease, eventual"),
-        "{refused}"
-    );
-    for line in ["REPL ACK all", "REPL TOKEN", "REPL LAST", "REPL RESOLVE x", "REPL EXPLAIN"] {
-        let refused = text(&client.say(line));
-        assert!(refused.contains(&line[..9]) && refused.contains("not supported"), "{refused}");
-    }
+    let refused = text(&client.say("REPL READ newest"));
+    assert!(refused.contains("'newest'") && refused.contains("causal, eventual"), "{refused}");
+    let refused = text(&client.say("REPL CONFLICTS"));
+    assert!(refused.contains("not supported"), "{refused}");
     let status = client.say("REPL STATUS");
     assert_eq!(field(&status, "role"), Value::bulk("leader"));
     assert_eq!(field(&status, "term"), Value::Integer(3));
@@ -181,6 +176,69 @@ fn repl_tells_and_changes_how_reads_are_done() {
     client.send(&[encode(&["SET", "a", "1"]), encode(&["GET", "a"])].concat());
     assert_eq!((client.value(), client.value()), (Value::OK, Value::bulk("1")));
     assert_eq!(backend.views.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[test]
+fn repl_ack_takes_every_mode_and_says_which_one_is_on() {
+    let server = Server::start_with(Slow::new(Duration::ZERO), Limits::default());
+    let mut client = server.connect();
+    assert_eq!(client.say("REPL ACK"), Value::bulk("quorum"));
+    for mode in [
+        "async",
+        "semi 1",
+        "quorum",
+        "all",
+        "all APPLIED",
+        "first 1 2 3",
+        "any 2 1 2 3 APPLIED",
+        "datacenter north=1 south=2",
+    ] {
+        assert_eq!(client.say(&format!("REPL ACK {mode}")), Value::OK, "{mode}");
+        assert_eq!(client.say("REPL ACK"), Value::bulk(mode));
+        assert!(text(&client.say("REPL EXPLAIN")).contains("write "), "{mode}");
+    }
+    for wrong in
+        ["semi", "semi x", "semi 1 2", "all of", "any 1", "first", "datacenter", "sometimes"]
+    {
+        let refused = text(&client.say(&format!("REPL ACK {wrong}")));
+        assert!(refused.contains("REPL ACK takes one of"), "{wrong}: {refused}");
+    }
+    let refused = text(&client.say("REPL ACK semi 3"));
+    assert!(refused.contains("there are 2 voters"), "{refused}");
+    assert_eq!(client.say("REPL ACK"), Value::bulk("datacenter north=1 south=2"), "it stays");
+    client.say("RESET");
+    assert_eq!(client.say("REPL ACK"), Value::bulk("quorum"));
+}
+
+#[test]
+fn repl_last_token_and_resolve_come_after_the_writes_before_them() {
+    let server = Server::start_with(Slow::new(Duration::from_millis(20)), Limits::default());
+    let mut client = server.connect();
+    assert_eq!(client.say("REPL LAST"), Value::Null);
+    client.send(&[encode(&["SET", "a", "1"]), encode(&["REPL", "LAST"])].concat());
+    assert_eq!(client.value(), Value::OK);
+    let Value::Array(last) = client.value() else { panic!("no array") };
+    assert_eq!((text(&last[0]), &last[3]), ("receipt".to_owned(), &Value::Integer(1)));
+    let receipt = text(&last[1]);
+    assert_eq!(client.say(&format!("REPL RESOLVE {receipt}")), Value::bulk("committed"));
+    let token = text(&client.say("REPL TOKEN"));
+    assert_eq!(client.say(&format!("REPL TOKEN {token}")), Value::bulk(token.clone()));
+    let mut other = server.connect();
+    assert_ne!(other.say("REPL TOKEN"), Value::bulk(token.clone()));
+    assert_eq!(other.say(&format!("REPL TOKEN {token}")), Value::bulk(token.clone()), "handed on");
+
+    let forged = format!("{}{}", &receipt[..receipt.len() - 2], "zz");
+    for (wrong, why) in
+        [(forged.as_str(), "receipt"), (token.as_str(), "not a receipt"), ("", "receipt")]
+    {
+        let mut words = vec!["REPL", "RESOLVE"];
+        words.push(wrong);
+        client.send(&encode(&words));
+        let refused = text(&client.value());
+        assert!(refused.starts_with("ERR") && refused.contains(why), "{wrong}: {refused}");
+    }
+    client.send(&encode(&["REPL", "TOKEN", &receipt]));
+    assert!(text(&client.value()).contains("the session is as it was"));
 }
 
 #[test]

@@ -8,10 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::ids::{LogPos, NodeId};
+use common::consistency::{Consistency, TradeOff, Visible};
+use common::ids::{ClusterId, LogPos, NodeId};
+use common::receipt::{Fate, Receipt};
+use common::seal::ClusterSecret;
+use common::token::LogToken;
 use futures::future::{BoxFuture, FutureExt};
-use leader::error::{ReadError, WriteError};
-use leader::{ReadLevel, Role};
+use leader::error::{ReadError, ResolveError, WriteError};
+use leader::{ReadLevel, ReplicationMode, Role};
 use server::backend::{Applied, Backend, Local, Standing, View};
 use server::redis::Command;
 use tokio::sync::{mpsc, oneshot};
@@ -72,7 +76,7 @@ impl Slow {
                     batch.push(more);
                 }
                 for (command, answer) in batch {
-                    let applied = local.submit(command).await;
+                    let applied = local.submit(command, None).await;
                     waiting.fetch_sub(1, Ordering::Relaxed);
                     let _ = answer.send(applied);
                 }
@@ -82,7 +86,7 @@ impl Slow {
 }
 
 impl Backend for Slow {
-    fn submit(&self, command: Command) -> BoxFuture<'static, Answer> {
+    fn submit(&self, command: Command, _: Option<ReplicationMode>) -> BoxFuture<'static, Answer> {
         if let Some((error, _)) = self.failure.lock().expect("no panic").clone() {
             return futures::future::ready(Err(error)).boxed();
         }
@@ -94,19 +98,65 @@ impl Backend for Slow {
         async move { answered.await.expect("an answer") }.boxed()
     }
 
-    fn view(&self, level: ReadLevel) -> BoxFuture<'_, Result<View, ReadError>> {
+    fn resolve<'a>(&'a self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Fate, ResolveError>> {
+        self.local.resolve(receipt)
+    }
+
+    fn write_mode(&self) -> ReplicationMode {
+        self.local.write_mode()
+    }
+
+    fn explain(&self, mode: &ReplicationMode, level: Consistency) -> Result<TradeOff, String> {
+        match mode {
+            ReplicationMode::SemiSync { followers: 3.. } => Err("there are 2 voters".to_owned()),
+            _ => self.local.explain(mode, level).or_else(|_| Ok(table(mode, level))),
+        }
+    }
+
+    fn seal(&self) -> Option<(ClusterId, ClusterSecret)> {
+        self.local.seal()
+    }
+
+    fn token(&self) -> Option<LogToken> {
+        self.local.token()
+    }
+
+    fn view(
+        &self,
+        level: ReadLevel,
+        token: Option<LogToken>,
+    ) -> BoxFuture<'_, Result<View, ReadError>> {
         self.views.fetch_add(1, Ordering::Relaxed);
         if let Some((_, error)) = self.failure.lock().expect("no panic").clone() {
             return futures::future::ready(Err(error)).boxed();
         }
         async move {
             tokio::time::sleep(self.delay * 2).await;
-            self.local.view(level).await
+            self.local.view(level, token).await
         }
         .boxed()
     }
 
     fn standing(&self) -> Standing {
         self.standing.lock().expect("no panic").clone()
+    }
+}
+
+/// A table that says nothing but what was asked.
+fn table(mode: &ReplicationMode, read: Consistency) -> TradeOff {
+    TradeOff {
+        write: mode.clone(),
+        read,
+        loss: Vec::new(),
+        availability: Vec::new(),
+        write_round_trips: 1,
+        write_syncs: 1,
+        read_round_trips: 1,
+        write_time: None,
+        read_time: None,
+        visible: Visible::Immediately,
+        proven_age: None,
+        replies_that_wait: String::new(),
+        warnings: Vec::new(),
     }
 }
