@@ -45,6 +45,12 @@ pub struct Mutant {
     pub snapshot_every: Option<u64>,
     /// Bytes of a segment of the log.
     pub wal_segment: Option<u64>,
+    /// Of a hundred writes, so many are fast.
+    #[serde(default)]
+    pub fast: u8,
+    /// Clients with sessions.
+    #[serde(default)]
+    pub sessions: u8,
     /// Faults of the mix, with milliseconds between two of a kind.
     pub faults: BTreeMap<FaultName, u64>,
 }
@@ -102,6 +108,7 @@ impl Mutant {
             *phase = *phase + shift;
         }
         config.workloads.clone_from(&self.workloads);
+        (config.fast, config.sessions) = (self.fast, self.sessions);
         if let Some(nodes) = self.nodes {
             config.nodes = nodes;
             config.core = (0..nodes).collect();

@@ -85,12 +85,14 @@ pub trait Strategy: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Self::Node, String>>;
 
     /// Carries out a client's operation on a node that it is connected to. A class that the
-    /// strategy does not offer is answered as not applied, never replaced.
+    /// strategy does not offer is answered as not applied, never replaced. `session` is the token
+    /// of the client's session, none at its beginning.
     fn perform(
         &self,
         node: &Self::Node,
         class: Class,
         action: Action,
+        session: Option<String>,
         timeout: Duration,
     ) -> BoxFuture<'static, Reply>;
 

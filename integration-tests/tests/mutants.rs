@@ -68,8 +68,9 @@ mod hunt {
     use integration_tests::mutant::{self, Fate, Mutant, PROPERTY};
     use integration_tests::sweep::Subject;
     use integration_tests::world::Options;
+    use leader::key_value::Command;
     use leader::message::{Candidacy, Cause, Request, Vote};
-    use leader::{KeyValue, Member, Node};
+    use leader::{KeyValue, Member, Node, ReplicationMode, WriteOptions};
 
     fn run(
         plan: &integration_tests::plan::Plan,
@@ -131,6 +132,7 @@ mod hunt {
                 old.join(&new) == new.join(&old)
             }
             "damage_in_the_middle_cut" => in_paused_time(damage_is_refused()),
+            "acknowledged_without_lease" => in_paused_time(acknowledgements_end_with_the_lease()),
             "votes_right_after_restart" => in_paused_time(a_restarted_voter_gives_no_vote()),
             other => panic!("no property kills {other}: write one"),
         }
@@ -216,6 +218,42 @@ mod hunt {
         let asks = Request::Vote(Candidacy { vote, last, cause: Cause::Silence });
         let patience = Duration::from_millis(100);
         candidate.call(NODE, Class::Control, asks.encode(), patience).await.is_err()
+    }
+
+    /// The leader of three is cut off. It takes an asynchronous write while it has its lease, and its
+    /// disk has it only when the lease is over.
+    async fn acknowledgements_end_with_the_lease() -> bool {
+        let (world, rng) = (SimWorldClock::new(), SplitMix64::new(1));
+        let net = SimNetwork::new(&world, &rng, Trace::default(), SimNetworkConfig::default());
+        let member = |id| Member { id: NodeId(id), address: format!("node-{id}") };
+        let mut group = Vec::new();
+        for id in [1, 2, 3].map(NodeId) {
+            let instant = SimDiskConfig::instant();
+            let disk = SimDisk::new(id, &world, &rng, Trace::default(), instant);
+            let host = SimHost::new(id, &world, &rng, Trace::default());
+            let env = host.boot(|life| (net.attach(id, life), disk.mount(life)));
+            let engines = Arc::new(MemoryEngines::on_disk(env.disk.clone(), "engine"));
+            let config = leader::Config::new(id, "simulated");
+            group.push((Node::open(env, engines, KeyValue, config).await.unwrap(), host, disk));
+        }
+        let first = &group[0].0;
+        first.bootstrap([1, 2, 3].map(member).to_vec()).await.unwrap();
+        let patience = Duration::from_secs(10);
+        let leader = first.wait_until(patience, |s| s.leader.is_some()).await.unwrap().leader;
+        let leader = leader.unwrap();
+        let (node, _, disk) = group.iter().find(|(node, ..)| node.id() == leader).unwrap();
+        let write = || {
+            let mut options = WriteOptions::mode(ReplicationMode::Async);
+            options.timeout = Duration::from_secs(5);
+            node.write(Command::set("key", "value"), options)
+        };
+        write().await.unwrap();
+        net.isolate(leader);
+        disk.stall_syncs(true);
+        let late = write();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        disk.stall_syncs(false);
+        late.await.is_err()
     }
 
     #[test]

@@ -41,17 +41,16 @@ pub(crate) async fn lead(
         };
         if begun != Some(term) {
             // An entry of its own starts the clock; the first leader's gives the cluster its id.
-            let first = match applier.applied().cluster {
-                Some(_) => Ask::Due(Vec::new()),
-                None => {
-                    let cluster = ClusterId(env.rng.next_u64().max(1));
-                    let halves = [env.rng.next_u64(), env.rng.next_u64()];
-                    let mut secret = [0; 16];
-                    for (half, bytes) in halves.iter().zip(secret.chunks_exact_mut(8)) {
-                        bytes.copy_from_slice(&half.to_le_bytes());
-                    }
-                    Ask::Found { cluster, secret }
+            let first = if applier.applied().cluster.is_some() {
+                Ask::Due(Vec::new())
+            } else {
+                let cluster = ClusterId(env.rng.next_u64().max(1));
+                let halves = [env.rng.next_u64(), env.rng.next_u64()];
+                let mut secret = [0; 16];
+                for (half, bytes) in halves.iter().zip(secret.chunks_exact_mut(8)) {
+                    bytes.copy_from_slice(&half.to_le_bytes());
                 }
+                Ask::Found { cluster, secret }
             };
             if let Ok(Attempt::Answered(_)) = proposer.submit(first, true).await {
                 begun = Some(term);

@@ -149,7 +149,7 @@ fn warnings(mode: &ReplicationMode, members: &Members) -> Vec<String> {
     let mut warnings = Vec::new();
     if voters == 1 {
         warnings.push("one voter: its disk is the only copy".to_owned());
-    } else if voters % 2 == 0 {
+    } else if voters.is_multiple_of(2) {
         warnings.push(format!(
             "{voters} voters bear no more failures than {}: add one or remove one",
             voters - 1

@@ -104,7 +104,7 @@ impl Group {
                 let name = duties::name_cluster(env.clone(), identity, applier.clone());
                 env.spawn("name the cluster", name);
             }
-            Ok(Self { env, config, consensus, writer, strong, lease, peer, epoch, applier })
+            Ok(Self { env, config, consensus, writer, strong, lease, epoch, peer, applier })
         }
         .boxed()
     }

@@ -117,6 +117,14 @@ pub struct Written<R> {
 }
 
 impl<R> Written<R> {
+    /// The token of a session that has done nothing but this write.
+    pub fn token(&self) -> LogToken {
+        let mut token = LogToken::new(self.receipt.cluster, self.receipt.epoch);
+        // One term is never too many.
+        let _ = self.note_in(&mut token);
+        token
+    }
+
     /// Adds the write to what a session has seen and done.
     pub fn note_in(&self, token: &mut LogToken) -> Result<(), JoinError> {
         if self.report.committed {

@@ -115,7 +115,9 @@ pub(crate) fn check(mode: &ReplicationMode, members: &Members) -> Result<(), Str
         Ok(())
     };
     match mode {
-        ReplicationMode::Async | ReplicationMode::Quorum => Ok(()),
+        ReplicationMode::Async
+        | ReplicationMode::Quorum
+        | ReplicationMode::Sync { who: Who::All, .. } => Ok(()),
         ReplicationMode::SemiSync { followers } => {
             let others = members.voters.len().saturating_sub(1);
             if usize::from(*followers) > others {
@@ -126,7 +128,6 @@ pub(crate) fn check(mode: &ReplicationMode, members: &Members) -> Result<(), Str
             }
             Ok(())
         }
-        ReplicationMode::Sync { who: Who::All, .. } => Ok(()),
         ReplicationMode::Sync { who: Who::First(n, of) | Who::Any(n, of), .. } => names(*n, of),
         ReplicationMode::Sync { who: Who::EachDatacenter(regions), .. } => {
             if regions.is_empty() {

@@ -112,7 +112,10 @@ async fn what_asks_for_a_member_that_is_away_says_what_it_has_achieved() {
     assert!(refused.contains("ACKTIMEOUT") && refused.contains("is committed"), "{refused}");
     assert_eq!(last(&mut client, "committed").await, Reply::Number(1));
     let Reply::Several(durable) = last(&mut client, "durable").await else { panic!("none") };
-    assert!(!durable.contains(&Reply::Number(away as i64)) && durable.len() == 2, "{durable:?}");
+    assert!(
+        !durable.contains(&Reply::Number(away.cast_signed())) && durable.len() == 2,
+        "{durable:?}"
+    );
     assert_eq!(text(&mut client, "GET key").await, "1");
     let wrong = say(&mut client, "REPL ACK semi 3").await.to_string();
     assert!(wrong.contains("2 voters besides the leader"), "{wrong}");

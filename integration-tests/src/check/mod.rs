@@ -9,6 +9,7 @@ pub mod lin;
 pub mod liveness;
 pub mod loss;
 pub mod outcome;
+pub mod session;
 #[cfg(test)]
 mod tests;
 mod witness;
@@ -80,7 +81,7 @@ pub struct Checker {
 }
 
 /// Every checker.
-pub const CHECKERS: [Checker; 5] = [
+pub const CHECKERS: [Checker; 6] = [
     Checker {
         name: "lin",
         guarantee: "Every operation takes effect at one moment between invocation and return.",
@@ -100,6 +101,11 @@ pub const CHECKERS: [Checker; 5] = [
         name: "outcome",
         guarantee: "What was not applied is never seen, and every operation ends by its deadline.",
         check: outcome::check,
+    },
+    Checker {
+        name: "session",
+        guarantee: "A session misses nothing that it has done or seen before, on any node.",
+        check: session::check,
     },
     Checker {
         name: "liveness",

@@ -77,6 +77,9 @@ pub struct Operation {
     /// With which guarantees.
     #[serde(default)]
     pub class: Class,
+    /// Which session of the client it belongs to: a session that is lost is followed by the next.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub session: u32,
     /// The node that was asked, by its number in the plan, if the client got that far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<u8>,
@@ -102,6 +105,11 @@ pub struct Operation {
     /// What the receipt resolved to, if it was asked for and was not pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fate: Option<Fate>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+const fn is_first(session: &u32) -> bool {
+    *session == 0
 }
 
 impl fmt::Display for Operation {

@@ -23,12 +23,24 @@ pub struct Reply {
     pub receipt: Option<String>,
     /// The node that was asked.
     pub target: Option<u8>,
+    /// What the client's session has seen now, for its next question.
+    pub token: Option<String>,
+    /// The session has lost a write, and is over.
+    pub session_lost: bool,
 }
 
 impl Reply {
     /// An answer without anything to show.
     pub const fn new(outcome: Outcome) -> Self {
-        Self { outcome, early: false, seen: None, receipt: None, target: None }
+        Self {
+            outcome,
+            early: false,
+            seen: None,
+            receipt: None,
+            target: None,
+            token: None,
+            session_lost: false,
+        }
     }
 
     /// A success that shows something.
@@ -41,6 +53,8 @@ impl Reply {
 struct Client {
     incarnation: u32,
     open: Option<OpId>,
+    /// How many of its sessions are over.
+    session: u32,
 }
 
 /// Writes down what clients do.
@@ -85,6 +99,7 @@ impl Recorder {
             process: Process { client, incarnation: entry.incarnation },
             action,
             class,
+            session: entry.session,
             target: None,
             invoked,
             returned: None,
@@ -111,6 +126,11 @@ impl Recorder {
         operation.seen = reply.seen;
         operation.receipt = reply.receipt;
         operation.target = reply.target.or(operation.target);
+        if reply.session_lost
+            && let Some(client) = self.clients.get_mut(&operation.process.client)
+        {
+            client.session += 1;
+        }
         if reply.outcome != Outcome::Unknown
             && let Some(client) = self.clients.get_mut(&operation.process.client)
             && client.open == Some(id)

@@ -61,6 +61,9 @@ pub struct ClusterConfig {
     /// Of a hundred writes, so many ask for [`Class::Fast`] instead.
     #[serde(default)]
     pub fast: u8,
+    /// So many clients, the first ones, ask for [`Class::Session`] in everything they do.
+    #[serde(default)]
+    pub sessions: u8,
     /// How long a client waits for an answer.
     #[serde(with = "nanos")]
     pub op_deadline: Duration,
@@ -153,6 +156,7 @@ impl ClusterConfig {
             class: Class::Safe,
             op_gap,
             fast: if root.stream("classes").below(2) == 0 { 0 } else { 40 },
+            sessions: root.stream("sessions").below(u64::from(clients) / 2 + 1) as u8,
             op_deadline: Duration::from_secs(5),
             phases,
             quiescence: Duration::from_secs(10),

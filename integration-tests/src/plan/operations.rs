@@ -88,7 +88,11 @@ pub(super) fn draw(root: &SplitMix64, config: &ClusterConfig) -> Vec<TimedOp> {
                 break;
             }
             let fast = classes.below(100) < u64::from(config.fast) && !action.is_read();
-            let class = if fast { Class::Fast } else { config.class };
+            let class = match (client < config.sessions, fast) {
+                (true, _) => Class::Session,
+                (false, true) => Class::Fast,
+                (false, false) => config.class,
+            };
             ops.push(TimedOp { at, client, target, class, action });
         }
         final_reads.extend(generator.final_reads().into_iter().map(|a| a.key()));

@@ -18,13 +18,14 @@ use common::outcome::{HasOutcome, Outcome as Fate};
 use common::receipt::{Fate as Committed, LogReceipt};
 use common::storage::disk::simulated::SimDisk;
 use common::storage::engine::{KeyRange, MemoryEngines, PageLimit};
+use common::token::LogToken;
 use common::transport::simulated::Envelope;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use leader::key_value::{Answer, Command, Condition, Operation, Reply as Answered};
 use leader::{
-    AckPoint, Config, KeyValue, Member, Node, ReadLevel, ReadOptions, ReplicationMode, Role, View,
-    Who, WriteError, WriteOptions, Written,
+    AckPoint, Config, KeyValue, Member, Node, ReadError, ReadLevel, ReadOptions, ReplicationMode,
+    Role, View, Who, WriteError, WriteOptions, Written,
 };
 
 use super::{Broken, Chore, Findings, Place, Strategy};
@@ -138,14 +139,16 @@ impl Strategy for Leader {
         node: &LeaderNode,
         class: Class,
         action: Action,
+        session: Option<String>,
         timeout: Duration,
     ) -> BoxFuture<'static, Reply> {
         let (node, books) = (node.clone(), self.books.clone());
         async move {
+            let token = session.map(|text| serde_json::from_str(&text).expect("a token"));
             if action.is_read() {
-                node.read(class, action, timeout).await
+                node.read(class, action, token, timeout).await
             } else {
-                let (reply, at) = node.write(class, action, timeout).await;
+                let (reply, at) = node.write(class, action, token, timeout).await;
                 if let Some(at) = at {
                     let mut books = books.lock().unwrap_or_else(PoisonError::into_inner);
                     books.ledger.hear(node.env.node, Said::Acknowledges(at));
@@ -279,6 +282,10 @@ fn text(receipt: &LogReceipt) -> Option<String> {
     serde_json::to_string(receipt).ok()
 }
 
+fn token_text(token: &LogToken) -> Option<String> {
+    serde_json::to_string(token).ok()
+}
+
 fn failed(outcome: Fate) -> Outcome {
     match outcome {
         Fate::NotApplied => Outcome::NotApplied,
@@ -288,26 +295,42 @@ fn failed(outcome: Fate) -> Outcome {
 }
 
 impl LeaderNode {
-    async fn read(&self, class: Class, action: Action, timeout: Duration) -> Reply {
+    async fn read(
+        &self,
+        class: Class,
+        action: Action,
+        mut token: Option<LogToken>,
+        timeout: Duration,
+    ) -> Reply {
         let level = match class {
             Class::Fast => ReadLevel::Eventual,
             Class::Safe if self.levels.below(2) == 0 => ReadLevel::Lease,
             Class::Safe => ReadLevel::Strong,
-            // Not offered yet.
-            Class::Session => return Reply::new(Outcome::NotApplied),
+            Class::Session => ReadLevel::Causal,
         };
         let mut options = ReadOptions::level(level);
         options.timeout = timeout;
-        let Ok(view) = self.node.view(options).await else {
-            return Reply::new(Outcome::NotApplied);
+        options.token = token.clone().filter(|_| class == Class::Session);
+        let view = match self.node.view(options).await {
+            Ok(view) => view,
+            Err(error) => {
+                let session_lost = matches!(error, ReadError::SessionLost { .. });
+                return Reply { session_lost, ..Reply::new(Outcome::NotApplied) };
+            }
         };
+        // Before its cluster has a name there is nothing to see on a node.
+        token = token.or_else(|| self.node.token());
+        if let Some(token) = &mut token {
+            token.saw_committed(view.applied());
+        }
         let seen = if let Action::ReadSet { set } = action {
             self.elements(&view, set).map(Seen::Elements)
         } else {
             let found = KeyValue::get(&view, view.clock(), &name(action.key()));
             found.ok().map(|record| Seen::Value(record.map(|record| number(&record.value))))
         };
-        seen.map_or_else(|| Reply::new(Outcome::NotApplied), Reply::seen)
+        let reply = seen.map_or_else(|| Reply::new(Outcome::NotApplied), Reply::seen);
+        Reply { token: token.and_then(|token| token_text(&token)), ..reply }
     }
 
     fn elements(&self, view: &View, set: Key) -> Option<Vec<i64>> {
@@ -332,7 +355,8 @@ impl LeaderNode {
         let others = (voters.len() as u64).saturating_sub(1);
         let sync = |who, point| ReplicationMode::Sync { who, point };
         match (class, self.levels.below(20)) {
-            (Class::Fast, 0..10) => ReplicationMode::Async,
+            (Class::Fast, 0..10) | (Class::Session, 0..5) => ReplicationMode::Async,
+            (Class::Session, _) => ReplicationMode::Quorum,
             (Class::Fast, _) => {
                 ReplicationMode::SemiSync { followers: self.levels.below(others + 1) as u8 }
             }
@@ -348,16 +372,13 @@ impl LeaderNode {
         &self,
         class: Class,
         action: Action,
+        mut token: Option<LogToken>,
         timeout: Duration,
     ) -> (Reply, Option<LogPos>) {
-        if class == Class::Session {
-            return (Reply::new(Outcome::NotApplied), None);
-        }
+        let blind = class != Class::Safe;
         let command = match action {
-            Action::Write { key, value } if class == Class::Fast => {
-                Command::set(name(key), decimal(value))
-            }
-            Action::Add { set, element } if class == Class::Fast => {
+            Action::Write { key, value } if blind => Command::set(name(key), decimal(value)),
+            Action::Add { set, element } if blind => {
                 Command::set(element_key(set, element), Bytes::new())
             }
             Action::Write { key, value } => Command::put(name(key), decimal(value)),
@@ -383,16 +404,22 @@ impl LeaderNode {
                 let outcome = if report.committed { Outcome::Applied } else { Outcome::Unknown };
                 let at = report.committed.then_some(receipt.at);
                 // What a compare-and-set or a sum came to is not known with it.
-                let blind = matches!(action, Action::Write { .. } | Action::Add { .. });
-                let outcome = if blind { outcome } else { Outcome::Unknown };
+                let plain = matches!(action, Action::Write { .. } | Action::Add { .. });
+                let outcome = if plain { outcome } else { Outcome::Unknown };
                 return (Reply { receipt: text(&receipt), ..Reply::new(outcome) }, at);
             }
             Err(error) => return (Reply::new(failed(error.outcome())), None),
         };
+        // Under too many leaders without one commit the session goes on without this write.
+        let token = match &mut token {
+            None => Some(written.token()),
+            Some(token) => written.note_in(token).is_ok().then(|| token.clone()),
+        };
+        let token = token.and_then(|token| token_text(&token));
         let Written { reply, at, receipt, report, .. } = written;
         if !report.committed {
             let (early, receipt) = (true, text(&receipt));
-            return (Reply { early, receipt, ..Reply::new(Outcome::Applied) }, None);
+            return (Reply { early, receipt, token, ..Reply::new(Outcome::Applied) }, None);
         }
         let reply = match reply {
             Answered::Set => Reply::new(Outcome::Applied),
@@ -404,6 +431,6 @@ impl LeaderNode {
             Answered::One(Answer::Counted { value, .. }) => Reply::seen(Seen::Value(Some(value))),
             other => unreachable!("not an answer to {action}: {other:?}"),
         };
-        (reply, Some(at))
+        (Reply { token, ..reply }, Some(at))
     }
 }

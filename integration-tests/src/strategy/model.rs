@@ -101,6 +101,7 @@ impl Strategy for Model {
         node: &ModelNode,
         _: Class,
         action: Action,
+        _: Option<String>,
         _: Duration,
     ) -> BoxFuture<'static, Reply> {
         let (bug, state, node) = (self.bug, self.state.clone(), node.clone());

@@ -22,6 +22,8 @@ use crate::workload::{Action, Class, Memory};
 pub(super) struct Ask {
     pub(super) class: Class,
     pub(super) action: Action,
+    /// The token of the client's session.
+    pub(super) session: Option<String>,
     /// When the client stops waiting.
     pub(super) deadline: SimTime,
     pub(super) reply: oneshot::Sender<Reply>,
@@ -51,7 +53,7 @@ pub(super) async fn run_all<S: Strategy>(world: Arc<World<S>>) {
 async fn run_one<S: Strategy>(world: Arc<World<S>>, client: u8, ops: Vec<TimedOp>) {
     let rng = world.rng.stream(&format!("client {client}"));
     let final_from = world.plan.config.phases.heal + world.plan.config.quiescence;
-    let mut memory = Memory::new();
+    let (mut memory, mut session) = (Memory::new(), None);
     for op in ops {
         let is_final = op.at >= final_from;
         // An open plan would pile up operations while nobody answers, and a search for a
@@ -63,7 +65,7 @@ async fn run_one<S: Strategy>(world: Arc<World<S>>, client: u8, ops: Vec<TimedOp
         world.sleep_until(op.at.max(world.now())).await;
         let attempts = if is_final { FINAL_ATTEMPTS } else { 1 };
         for _ in 0..attempts {
-            let reply = attempt(&world, &*rng, client, &op, &mut memory).await;
+            let reply = attempt(&world, &*rng, client, &op, (&mut memory, &mut session)).await;
             if reply.outcome == Outcome::Applied {
                 break;
             }
@@ -76,7 +78,7 @@ async fn attempt<S: Strategy>(
     rng: &dyn Rng,
     client: u8,
     op: &TimedOp,
-    memory: &mut Memory,
+    (memory, session): (&mut Memory, &mut Option<String>),
 ) -> Reply {
     let action = memory.resolve(op.action);
     let place = world.resolve_one(&op.target, 0);
@@ -87,7 +89,13 @@ async fn attempt<S: Strategy>(
         id
     });
     world.note(Some(place), "invoke", format!("{client} {action}").as_bytes());
-    let mut reply = ask(world, rng, place, op.class, action, deadline).await;
+    let token = session.clone().filter(|_| op.class == Class::Session);
+    let mut reply = ask(world, rng, place, (op.class, action, token), deadline).await;
+    if reply.session_lost {
+        *session = None;
+    } else if reply.token.is_some() {
+        session.clone_from(&reply.token);
+    }
     reply.target = Some(place.0);
     if reply.outcome == Outcome::Applied {
         memory.note(action, reply.seen.as_ref());
@@ -102,8 +110,7 @@ async fn ask<S: Strategy>(
     world: &Arc<World<S>>,
     rng: &dyn Rng,
     place: Place,
-    class: Class,
-    action: Action,
+    (class, action, session): (Class, Action, Option<String>),
     deadline: SimTime,
 ) -> Reply {
     let way = || Duration::from_micros(200 + rng.below(2_000));
@@ -113,7 +120,7 @@ async fn ask<S: Strategy>(
     let Some(link) = world.machine(place).link() else {
         return Reply::new(Outcome::NotApplied);
     };
-    let ask = Ask { class, action, deadline, reply };
+    let ask = Ask { class, action, session, deadline, reply };
     if link.send(ask).is_err() {
         return Reply::new(Outcome::NotApplied);
     }

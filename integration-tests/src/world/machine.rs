@@ -194,7 +194,7 @@ async fn main<S: Strategy>(world: Arc<World<S>>, place: Place, env: Env) {
         let timeout = ask.deadline.since(world.now()).mul_f64(0.9);
         let (strategy, node) = (world.strategy.clone(), node.clone());
         drop(env.spawn("client", async move {
-            let reply = strategy.perform(&node, ask.class, ask.action, timeout).await;
+            let reply = strategy.perform(&node, ask.class, ask.action, ask.session, timeout).await;
             let _ = ask.reply.send(reply);
         }));
     }

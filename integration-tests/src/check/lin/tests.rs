@@ -16,6 +16,7 @@ fn operation(client: u8, invoked: u64, returned: Option<u64>, action: Action) ->
     Operation {
         process: Process { client, incarnation: 0 },
         action,
+        session: 0,
         class: Class::Safe,
         target: None,
         invoked: SimTime(invoked),
