@@ -1,16 +1,17 @@
 //! Who waits on the leader for more, or for less, than a commit, and when they are told.
 //!
-//! One task looks whenever a member is known to hold more. Those who wait are kept per mode and in
+//! One task looks whenever a member is known to hold more, and asks members to say when they have
+//! applied what somebody waits for: by themselves they tell with their next answer only. Those who wait are kept per mode and in
 //! the order of their entries, so one look at the front of each queue tells whether anybody is due.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use common::consistency::ReplicationMode;
+use common::consistency::{AckPoint, ReplicationMode};
 use common::env::Env;
-use common::ids::LogPos;
+use common::ids::{LogPos, NodeId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 
@@ -34,6 +35,8 @@ struct Shared {
     env: Env,
     consensus: Consensus,
     queues: Mutex<Vec<Queue>>,
+    /// Members that are asked to say when they have applied what somebody waits for.
+    asked: Mutex<BTreeSet<NodeId>>,
     arrived: Notify,
 }
 
@@ -67,6 +70,7 @@ impl Acknowledger {
             env: env.clone(),
             consensus,
             queues: Mutex::default(),
+            asked: Mutex::default(),
             arrived: Notify::new(),
         });
         env.spawn("acknowledger", tell(shared.clone()));
@@ -111,7 +115,7 @@ impl Shared {
         self.arrived.notify_one();
     }
 
-    fn look(&self) {
+    fn look(self: &Arc<Self>) {
         let mut queues = self.queues();
         if queues.is_empty() {
             return;
@@ -125,6 +129,27 @@ impl Shared {
             queue.look(&seen, &members);
         }
         queues.retain(|queue| !queue.proposed.is_empty() || !queue.committed.is_empty());
+        let applied = |queue: &&Queue| {
+            matches!(queue.mode, ReplicationMode::Sync { point: AckPoint::Applied, .. })
+        };
+        let waiting = queues.iter().filter(applied).flat_map(|queue| &queue.committed);
+        let Some(at) = waiting.map(|(at, _)| *at).max() else { return };
+        drop(queues);
+        for member in members.voters.iter().chain(&members.learners) {
+            let has = seen.applied.get(member).is_some_and(|applied| applied.index >= at.index);
+            if !has && *member != self.env.node && self.asked().insert(*member) {
+                let (shared, member) = (self.clone(), *member);
+                self.env.spawn("ask what is applied", async move {
+                    shared.consensus.ask_applied(member, at).await;
+                    shared.asked().remove(&member);
+                    shared.arrived.notify_one();
+                });
+            }
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

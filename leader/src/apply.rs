@@ -76,6 +76,8 @@ pub(crate) enum What {
 pub(crate) trait Applier: Send + Sync + fmt::Debug {
     /// The position of the state.
     fn applied(&self) -> Applied;
+    /// The position, as it changes.
+    fn watch(&self) -> watch::Receiver<Option<LogPos>>;
     /// The last command of a client session that is applied; none if there is no such session.
     fn last_of(&self, client: ClientId) -> Option<u64>;
     /// Applies entries in order, in one batch, and returns what came of each.
@@ -302,6 +304,10 @@ fn guard(own: &BTreeSet<Keyspace>, draft: &Draft<'_>) -> Result<(), EngineError>
 impl<M: StateMachine> Applier for Replica<M> {
     fn applied(&self) -> Applied {
         self.inner().applied.clone()
+    }
+
+    fn watch(&self) -> watch::Receiver<Option<LogPos>> {
+        self.progress()
     }
 
     fn last_of(&self, client: ClientId) -> Option<u64> {

@@ -8,6 +8,7 @@
 //! PreVote, Vote -> Voted    elections
 //! Transfer -> Transferred   leadership, handed over
 //! Forward -> Forwarded      a write that reached a member which does not lead
+//! Applied -> Applied        how far a member has applied, once it is so far
 //! ReadIndex -> ReadIndexed  how far a replica must have applied to read without being stale
 //! Offer, Chunk -> Wanted, Took; Install -> Installed     a snapshot; Rejected ends it
 //! ```
@@ -141,6 +142,11 @@ pub enum Request {
     },
     /// What time is it? Answer: [`Reply::Pong`].
     Ping,
+    /// Say when you have applied this entry. Answer: [`Reply::Applied`].
+    Applied {
+        /// The entry, which is committed.
+        at: LogPos,
+    },
 }
 
 /// What became of an append.
@@ -240,6 +246,11 @@ pub enum Reply {
     Pong {
         /// The receiver's wall clock, in milliseconds since the Unix epoch.
         wall_millis: u64,
+    },
+    /// To [`Request::Applied`], after a while in any case.
+    Applied {
+        /// The last entry that the receiver has applied.
+        at: Option<LogPos>,
     },
 }
 

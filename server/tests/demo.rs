@@ -20,6 +20,9 @@ fn the_demo_shows_every_step_checks_them_and_leaves_nothing_behind() {
         "2. Write 2000 keys",
         "acknowledged in",
         "3. Read on every node",
+        "Write in every mode",
+        "all APPLIED",
+        "a causal read on node",
         "kill -9",
         "leads in term",
         "ms after the kill",
@@ -31,6 +34,8 @@ fn the_demo_shows_every_step_checks_them_and_leaves_nothing_behind() {
         "node 2: ",
         "node 3: ",
         "digest",
+        "Lose an asynchronous write",
+        "the receipt says \"lost",
         "all three stopped gracefully",
         "none lost",
     ] {

@@ -51,6 +51,7 @@ fn requests() -> Vec<Request> {
         },
         Request::Install { id: 5, vote: vote() },
         Request::Ping,
+        Request::Applied { at: at(3, 7) },
     ]
 }
 
@@ -73,6 +74,7 @@ fn replies() -> Vec<Reply> {
         Reply::Installed(vote()),
         Reply::Rejected { reason: "old".into() },
         Reply::Pong { wall_millis: 1_700_000_000_000 },
+        Reply::Applied { at: Some(at(3, 7)) },
     ]
 }
 
@@ -105,6 +107,7 @@ fn messages_keep_their_bytes() {
             "070501010470617274fcefbeadde",
             "0805030201",
             "09",
+            "0a0307",
         ]
     );
     let replies: Vec<String> = replies().iter().map(|r| hex(&r.encode()[14..])).collect();
@@ -127,6 +130,7 @@ fn messages_keep_their_bytes() {
             "07030201",
             "08036f6c64",
             "09fd0068e5cf8b010000",
+            "0a010307",
         ]
     );
     let whole = Request::ReadIndex { by: Proof::Lease }.encode();

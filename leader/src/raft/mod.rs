@@ -312,6 +312,19 @@ impl Consensus {
         Members { voters, learners, regions: BTreeMap::new() }
     }
 
+    /// Asks a member to say when it has applied an entry, and notes its answer.
+    pub(crate) async fn ask_applied(&self, member: NodeId, at: LogPos) {
+        let Some(term) = self.leads() else { return };
+        let request = Request::Applied { at }.encode();
+        let deadline = server::APPLIED_WITHIN * 2;
+        let call = self.0.env.transport.call(member, Class::Control, request, deadline);
+        if let Ok(bytes) = call.await
+            && let Ok(Reply::Applied { at: Some(at) }) = Reply::decode(&bytes)
+        {
+            self.0.acks.applied(term, member, at);
+        }
+    }
+
     /// Changes whenever a member is known to hold or to have applied more.
     pub(crate) fn watch_acks(&self) -> watch::Receiver<u64> {
         self.0.acks.changes()

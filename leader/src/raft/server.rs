@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use common::ids::NodeId;
+use common::ids::{LogPos, NodeId};
 use common::sometimes;
 use common::transport::{Class, Handler};
 use futures::future::BoxFuture;
@@ -51,6 +52,9 @@ struct Streams {
     /// The numbers of the latest ones that were replaced.
     replaced: VecDeque<u64>,
 }
+
+/// How long a member waits that is asked to say when it has applied an entry.
+pub(super) const APPLIED_WITHIN: Duration = Duration::from_secs(1);
 
 /// How many replaced streams are remembered: more than can have messages under way.
 const REPLACED: usize = 64;
@@ -236,6 +240,16 @@ impl Server {
             Request::Ping => {
                 let wall_millis = consensus.0.env.clock.wall_millis();
                 async move { Ok(Reply::Pong { wall_millis }) }.boxed()
+            }
+            Request::Applied { at } => {
+                let mut applied = consensus.0.applier.watch();
+                async move {
+                    let reached = |now: &Option<LogPos>| now.is_some_and(|n| n.index >= at.index);
+                    let env = &consensus.0.env;
+                    let _ = env.timeout(APPLIED_WITHIN, applied.wait_for(reached)).await;
+                    Ok(Reply::Applied { at: consensus.applied() })
+                }
+                .boxed()
             }
         }
     }

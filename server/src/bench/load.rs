@@ -36,10 +36,38 @@ pub struct Load {
     pub value_size: usize,
     /// The share of reads, 0 to 1.
     pub read_share: f64,
+    /// When writes are acknowledged, as REPL ACK takes it.
+    pub ack: Option<String>,
+    /// How fresh reads are, as REPL READ takes it.
+    pub read: Option<String>,
     /// Different keys.
     pub keys: u64,
     /// When it ends.
     pub end: End,
+}
+
+impl Load {
+    /// Sets a connection up.
+    async fn set_up(&self, client: &mut Client) -> Result<(), String> {
+        let settings = [("ACK", &self.ack), ("READ", &self.read)];
+        for (what, setting) in settings {
+            let Some(setting) = setting else { continue };
+            let line = format!("REPL {what} {setting}");
+            let reply = client.line(&line).await.map_err(|error| error.to_string())?;
+            if !reply.is_ok() {
+                return Err(format!("{} answered {line} with {reply}", client.address()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the nodes take the settings, before all clients ask.
+    pub(super) async fn try_settings(&self) -> Result<(), String> {
+        let Ok(mut client) = Client::connect(&self.addresses[0], PATIENCE).await else {
+            return Ok(());
+        };
+        self.set_up(&mut client).await
+    }
 }
 
 /// When a load ends.
@@ -194,7 +222,9 @@ impl Caller {
         let addresses = &self.run.load.addresses;
         let address = &addresses[self.next % addresses.len()];
         self.next += 1;
-        Client::connect(address, PATIENCE).await.ok()
+        let mut client = Client::connect(address, PATIENCE).await.ok()?;
+        self.run.load.set_up(&mut client).await.ok()?;
+        Some(client)
     }
 
     /// Encodes a batch and says which of its commands are reads.

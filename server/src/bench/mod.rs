@@ -43,6 +43,13 @@ pub struct Arguments {
     /// Share of reads, from 0 to 1.
     #[arg(long, default_value_t = 0.5, value_parser = share)]
     pub read_share: f64,
+    /// When writes are acknowledged: what REPL ACK takes, such as "async" or "all APPLIED". Without
+    /// it, the nodes' own mode.
+    #[arg(long)]
+    pub ack: Option<String>,
+    /// How fresh reads are: what REPL READ takes [default: strong].
+    #[arg(long)]
+    pub read: Option<String>,
     /// Different keys.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub keys: u64,
@@ -77,6 +84,9 @@ pub enum BenchError {
     /// The keys could not be made.
     #[error("the keys could not be written: {0}; is a cluster running there?")]
     Fill(String),
+    /// The mode or the level was refused.
+    #[error("{0}")]
+    Settings(String),
     /// Nothing was answered.
     #[error("nothing was answered: {0}")]
     NoAnswer(String),
@@ -127,6 +137,8 @@ async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
         pipeline: arguments.pipeline,
         value_size: arguments.value_size as usize,
         read_share: arguments.read_share,
+        ack: arguments.ack.clone(),
+        read: arguments.read.clone(),
         keys: arguments.keys,
         end,
     };
@@ -149,6 +161,7 @@ pub async fn run(load: Load) -> Result<Report, BenchError> {
         let progress = Progress::new("writing keys", load.keys);
         fill(&load, |done| progress.at(done)).await.map_err(BenchError::Fill)?;
     }
+    load.try_settings().await.map_err(BenchError::Settings)?;
     let run = Arc::new(Run::new(load.clone()));
     let (_, total) = run.progress();
     let unit = if matches!(load.end, End::Requests(_)) { "requests" } else { "milliseconds" };

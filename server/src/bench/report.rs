@@ -24,6 +24,10 @@ pub struct Report {
     pub value_size: usize,
     /// The share of reads.
     pub read_share: f64,
+    /// When writes are acknowledged, if the load asked for a mode.
+    pub ack: Option<String>,
+    /// How fresh reads are, if the load asked for a level.
+    pub read: Option<String>,
     /// Different keys.
     pub keys: u64,
     /// How long it ran.
@@ -91,6 +95,8 @@ impl Report {
             pipeline: load.pipeline,
             value_size: load.value_size,
             read_share: load.read_share,
+            ack: load.ack.clone(),
+            read: load.read.clone(),
             keys: load.keys,
             seconds,
             per_second: tenths(reads.per_second + writes.per_second),
@@ -118,6 +124,11 @@ impl Report {
             self.keys,
             self.seconds
         );
+        for (what, setting) in [("writes acknowledged", &self.ack), ("reads", &self.read)] {
+            if let Some(setting) = setting {
+                let _ = writeln!(text, "{what}: {setting}");
+            }
+        }
         let _ = writeln!(
             text,
             "{:<8}{:>10}{:>12}{:>11}{:>11}{:>11}{:>11}",

@@ -51,6 +51,8 @@ fn load(addresses: Vec<String>, read_share: f64) -> Load {
         pipeline: 3,
         value_size: 16,
         read_share,
+        ack: None,
+        read: None,
         keys: 50,
         end: End::Requests(1000),
     }

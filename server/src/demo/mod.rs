@@ -5,6 +5,7 @@
 //! that was acknowledged is read from every node.
 
 mod ledger;
+mod modes;
 mod narrator;
 mod writers;
 
@@ -78,6 +79,9 @@ async fn tour() -> Result<(), DemoError> {
     narrator.step("Read on every node");
     read_everywhere(&narrator, &cluster).await?;
 
+    narrator.step("Write in every mode on the leader");
+    acknowledged.extend(modes::every_mode(&narrator, &cluster, leader, second).await?);
+
     narrator.step(&format!("Kill the leader, node {leader}, with kill -9 while clients write"));
     let addresses: Vec<String> =
         cluster.ids().iter().map(|id| cluster.resp(*id).to_owned()).collect();
@@ -129,6 +133,9 @@ async fn tour() -> Result<(), DemoError> {
     narrator.step("Check that nothing was lost");
     check(&narrator, &cluster, &acknowledged).await?;
 
+    narrator.step("Lose an asynchronous write in a failover, and be told");
+    modes::lose_one(&narrator, &mut cluster).await?;
+
     narrator.step("Stop the nodes and remove their folder");
     for (id, ended) in cluster.stop_all(Duration::from_secs(10)).await {
         if !ended.is_some_and(|status| status.success()) {
@@ -138,7 +145,7 @@ async fn tour() -> Result<(), DemoError> {
     drop(cluster);
     narrator.tell("all three stopped gracefully");
     say(&format!(
-        "\nDone in {:.1} s: {} acknowledged writes, none lost.\n\
+        "\nDone in {:.1} s: {} writes were committed, none lost; one was not, and its loss was told.\n\
          Next: `tercet cluster` for a cluster of your own, `tercet bench` for speed.",
         narrator.seconds(),
         acknowledged.len()

@@ -21,6 +21,9 @@ struct NoReplica;
 
 #[async_trait]
 impl Applier for NoReplica {
+    fn watch(&self) -> tokio::sync::watch::Receiver<Option<common::ids::LogPos>> {
+        tokio::sync::watch::channel(None).1
+    }
     fn last_of(&self, _: common::ids::ClientId) -> Option<u64> {
         None
     }
