@@ -676,3 +676,6 @@ impl Sent {
         self.shrinks = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

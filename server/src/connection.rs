@@ -20,7 +20,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use common::token::LogToken;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -32,8 +32,8 @@ use tokio::sync::watch;
 use crate::backend::{Applied, View};
 use crate::clients::Client;
 use crate::command::{
-    Action, Session, Show, answer, explore, fate, handle, read_failure, wait_for_replicas,
-    write_failure,
+    Action, Queued, Session, Show, Watched, answer, explore, fate, handle, read_failure,
+    transaction_command, transaction_reply, wait_for_replicas, write_failure,
 };
 use crate::redis::{Command, Cut, Query, Reply};
 use crate::resp::{Request, Requests, Value, Version};
@@ -87,12 +87,34 @@ enum Slot {
     Ready(Value, Voice),
     Write {
         answer: BoxFuture<'static, Result<Applied, WriteError>>,
-        show: Show,
+        show: Showing,
         voice: Voice,
         changes: bool,
     },
+    Watch {
+        found: BoxFuture<'static, Result<Vec<Watched>, ReadError>>,
+        voice: Voice,
+        /// It counts only if nothing was forgotten since.
+        forgotten: u64,
+    },
     Reads(Reads),
     Task(BoxFuture<'static, Value>, Voice),
+}
+
+/// How the answer to a write is shown.
+enum Showing {
+    One(Show),
+    /// That of a transaction.
+    Many(Vec<Queued>),
+}
+
+impl Showing {
+    fn show(self, reply: Reply) -> Value {
+        match self {
+            Self::One(show) => show(reply),
+            Self::Many(queued) => transaction_reply(queued, reply),
+        }
+    }
 }
 
 /// Reads that share a cut, and replies between them.
@@ -247,7 +269,29 @@ impl Connection {
                 }
                 self.writes += 1;
                 let answer = self.service.backend.submit(command, self.session.mode.clone());
-                Slot::Write { answer, show, voice, changes: true }
+                Slot::Write { answer, show: Showing::One(show), voice, changes: true }
+            }
+            Action::Exec(queued) => {
+                if self.waits > 0 {
+                    return Some(Job { action: Action::Exec(queued), voice });
+                }
+                let watched = self.session.take_watched();
+                let Some(command) = transaction_command(watched, &queued) else {
+                    let reply = Reply::Many(Vec::new());
+                    return self.ready(transaction_reply(queued, reply), voice);
+                };
+                self.writes += 1;
+                let answer = self.service.backend.submit(command, self.session.mode.clone());
+                Slot::Write { answer, show: Showing::Many(queued), voice, changes: true }
+            }
+            Action::Watch(keys) => {
+                if !self.queue.is_empty() {
+                    return Some(Job { action: Action::Watch(keys), voice });
+                }
+                self.waits += 1;
+                let forgotten = self.session.forgotten;
+                let found = look_at(Arc::clone(&self.service), keys).boxed();
+                Slot::Watch { found, voice, forgotten }
             }
             Action::Read(query, show) => return self.start_read(query, show, voice),
             Action::Explore(read) => {
@@ -295,6 +339,7 @@ impl Connection {
             }
             self.writes += 1;
             let answer = self.service.backend.submit(Command::Query(query), None);
+            let show = Showing::One(show);
             self.queue.push_back(Slot::Write { answer, show, voice, changes: false });
         } else if let Some(Slot::Reads(reads)) = self.queue.back_mut()
             && matches!(reads.stage, Stage::Gathering)
@@ -349,7 +394,8 @@ impl Connection {
                 }
                 Some(Slot::Write { answer, show, voice, changes }) => {
                     let Poll::Ready(answer) = answer.poll_unpin(cx) else { break };
-                    let (show, voice, changes) = (*show, *voice, *changes);
+                    let show = std::mem::replace(show, Showing::Many(Vec::new()));
+                    let (voice, changes) = (*voice, *changes);
                     let value = match answer {
                         Ok(applied) => {
                             if changes {
@@ -358,7 +404,7 @@ impl Connection {
                             } else {
                                 look_up(&self.service, &applied.reply);
                             }
-                            show(applied.reply)
+                            show.show(applied.reply)
                         }
                         Err(WriteError::AckTimeout { receipt, report }) => {
                             self.session.wrote(&self.service, *receipt, report.clone());
@@ -368,6 +414,22 @@ impl Connection {
                     };
                     self.writes -= 1;
                     self.queue.pop_front();
+                    (value, voice)
+                }
+                Some(Slot::Watch { found, voice, forgotten }) => {
+                    let Poll::Ready(found) = found.poll_unpin(cx) else { break };
+                    let (voice, forgotten) = (*voice, *forgotten);
+                    self.waits -= 1;
+                    self.queue.pop_front();
+                    let value = match found {
+                        Ok(keys) => {
+                            if forgotten == self.session.forgotten {
+                                self.session.watch(keys);
+                            }
+                            Value::OK
+                        }
+                        Err(error) => read_failure(&error),
+                    };
                     (value, voice)
                 }
                 Some(Slot::Reads(reads)) => match reads.poll(&self.service, cx) {
@@ -409,7 +471,7 @@ impl Connection {
     fn can_start(&self) -> bool {
         let next = match &self.held {
             None => !self.hungry,
-            Some(Job { action: Action::Write(..), .. }) => self.waits == 0,
+            Some(Job { action: Action::Write(..) | Action::Exec(..), .. }) => self.waits == 0,
             Some(Job { action: Action::Read(..), .. }) => self.waits == 0 && self.writes == 0,
             Some(_) => self.queue.is_empty(),
         };
@@ -500,6 +562,18 @@ impl Reads {
         };
         Poll::Ready(Some((value, voice)))
     }
+}
+
+/// How keys are now, for WATCH: with what every write has done that was acknowledged before.
+async fn look_at(service: Arc<Service>, keys: Vec<Bytes>) -> Result<Vec<Watched>, ReadError> {
+    let view = service.backend.view(ReadLevel::Strong, None).await?;
+    let cut = Cut::open(&view, view.clock, view.now)?;
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        let revision = cut.get(&key)?.map(|record| record.revision);
+        found.push((key, revision));
+    }
+    Ok(found)
 }
 
 /// What a read at a level must cover: a causal one everything that its session has seen and done.

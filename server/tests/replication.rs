@@ -4,6 +4,11 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ::common::env::{Rng, SplitMix64};
 use common::{PATIENCE, three_nodes, until};
 use server::client::{Client, Reply};
 use server::cluster::Cluster;
@@ -121,4 +126,105 @@ async fn what_asks_for_a_member_that_is_away_says_what_it_has_achieved() {
     assert!(wrong.contains("2 voters besides the leader"), "{wrong}");
     cluster.start(away).unwrap();
     until("all have it", async || say(&mut client, "SET key 2").await.is_ok()).await;
+}
+
+/// Clients move money between accounts, each transfer after a look at both; the leader is killed in
+/// the middle. A transfer takes place as a whole or not at all, so the sum never changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn transfers_by_watch_and_exec_keep_the_sum_while_the_leader_is_killed() {
+    const ACCOUNTS: u64 = 6;
+    let mut cluster = three_nodes().await;
+    let mut first = connect(&cluster, 1).await;
+    for account in 0..ACCOUNTS {
+        assert!(say(&mut first, &format!("SET account:{account} 100")).await.is_ok());
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let addresses: Vec<String> =
+        cluster.ids().into_iter().map(|id| cluster.resp(id).to_owned()).collect();
+    let clients: Vec<_> = (0..6_u64)
+        .map(|number| {
+            let (addresses, stop) = (addresses.clone(), stop.clone());
+            tokio::spawn(async move { transfer(&addresses, number, &stop, ACCOUNTS).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let leader = cluster.leader().await.unwrap();
+    cluster.kill(leader).unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    stop.store(true, Ordering::SeqCst);
+    let (mut done, mut retried) = (0, 0);
+    for client in clients {
+        let (transfers, conflicts) = client.await.unwrap();
+        done += transfers;
+        retried += conflicts;
+    }
+    assert!(done > 20 && retried > 0, "{done} transfers, {retried} conflicts");
+    let other = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    let mut client = connect(&cluster, other).await;
+    assert_eq!(sum(&mut client, ACCOUNTS).await, Some(i64::try_from(ACCOUNTS).unwrap() * 100));
+}
+
+/// What all accounts hold together, in one cut.
+async fn sum(client: &mut Client, accounts: u64) -> Option<i64> {
+    let keys: Vec<String> = (0..accounts).map(|account| format!("account:{account}")).collect();
+    let Reply::Several(values) = client.line(&format!("MGET {}", keys.join(" "))).await.ok()?
+    else {
+        return None;
+    };
+    let number = |value: &Reply| std::str::from_utf8(value.value()?).ok()?.parse::<i64>().ok();
+    values.iter().map(number).sum()
+}
+
+/// One client: how many transfers took place, and how many met a conflict.
+async fn transfer(
+    addresses: &[String],
+    number: u64,
+    stop: &AtomicBool,
+    accounts: u64,
+) -> (u64, u64) {
+    let rng = SplitMix64::new(number);
+    let (mut done, mut conflicts, mut place) = (0, 0, number as usize);
+    while !stop.load(Ordering::SeqCst) {
+        place += 1;
+        let address = &addresses[place % addresses.len()];
+        let Ok(mut client) = Client::connect(address, Duration::from_secs(2)).await else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        while !stop.load(Ordering::SeqCst) {
+            let from = rng.below(accounts);
+            let to = (from + 1 + rng.below(accounts - 1)) % accounts;
+            match once(&mut client, from, to).await {
+                Some(true) => done += 1,
+                Some(false) => conflicts += 1,
+                None => break,
+            }
+            if let Some(sum) = sum(&mut client, accounts).await {
+                assert_eq!(sum, i64::try_from(accounts).unwrap() * 100);
+            }
+        }
+    }
+    (done, conflicts)
+}
+
+/// One transfer: whether it took place, or nothing where that is not known.
+async fn once(client: &mut Client, from: u64, to: u64) -> Option<bool> {
+    let (from, to) = (format!("account:{from}"), format!("account:{to}"));
+    if !client.line(&format!("WATCH {from} {to}")).await.ok()?.is_ok() {
+        return None;
+    }
+    let mut held = Vec::new();
+    for account in [&from, &to] {
+        let reply = client.line(&format!("GET {account}")).await.ok()?;
+        held.push(std::str::from_utf8(reply.value()?).ok()?.parse::<i64>().ok()?);
+    }
+    let (less, more) = (held[0] - 1, held[1] + 1);
+    client.line("MULTI").await.ok()?;
+    client.line(&format!("SET {from} {less}")).await.ok()?;
+    client.line(&format!("SET {to} {more}")).await.ok()?;
+    match client.line("EXEC").await.ok()? {
+        Reply::Several(_) => Some(true),
+        Reply::Nothing => Some(false),
+        _ => None,
+    }
 }

@@ -114,10 +114,3 @@ pub(super) fn reset(context: &mut Context<'_>, _: &[Bytes]) -> Handled {
     context.session.reset();
     say(Value::Simple("RESET"))
 }
-
-/// MULTI, EXEC, DISCARD, WATCH and UNWATCH are refused by name: a client that sent commands after a
-/// MULTI that is not one would believe them to be one step.
-pub(super) fn no_transactions(context: &mut Context<'_>, _: &[Bytes]) -> Handled {
-    let name = context.session.command.to_ascii_uppercase();
-    Err(Value::error(format!("ERR {name} is not supported: this version has no transactions")))
-}

@@ -25,6 +25,7 @@ mod strings;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use bytes::Bytes;
 
@@ -37,6 +38,7 @@ pub(crate) use failure::{read_failure, write_failure};
 pub(crate) use repl::{Inquiry, answer, fate};
 pub(crate) use replication::wait_for_replicas;
 pub(crate) use session::Session;
+pub(crate) use transaction::{Queued, Watched};
 
 /// How a reply of the machine is shown to the client.
 pub(crate) type Show = fn(Reply) -> Value;
@@ -57,6 +59,10 @@ pub(crate) enum Action {
     Read(Query, Show),
     /// A read of many keys, or of none: it takes a cut of its own.
     Explore(Exploration),
+    /// Notes how these keys are now.
+    Watch(Vec<Bytes>),
+    /// Does what was queued, unless what is watched has changed.
+    Exec(Vec<Queued>),
     /// Is answered when everything before it is.
     Inquire(Inquiry),
     /// Waits until so many replicas hold the connection's last write.
@@ -85,11 +91,30 @@ pub(crate) fn handle(session: &mut Session, service: &Service, words: &[Bytes]) 
     if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
         return Action::Drop;
     }
-    let found = table::find(words).and_then(|(spec, handler)| {
-        session.command = spec.name;
-        handler(&mut Context { session, service }, words)
-    });
-    found.unwrap_or_else(Action::Reply)
+    let (spec, handler) = match table::find(words) {
+        Ok(found) => found,
+        Err(refusal) => {
+            transaction::refused(session);
+            return Action::Reply(refusal);
+        }
+    };
+    session.command = spec.name;
+    let queued = transaction::is_queued(session, spec);
+    let mut context = Context { session, service };
+    if queued {
+        return transaction::queue(&mut context, spec, handler, words);
+    }
+    handler(&mut context, words).unwrap_or_else(Action::Reply)
+}
+
+/// The command of the machine that EXEC asks for, if there is anything to do.
+pub(crate) fn transaction_command(watched: Vec<Watched>, queued: &[Queued]) -> Option<Command> {
+    transaction::command(watched, queued)
+}
+
+/// The reply to EXEC.
+pub(crate) fn transaction_reply(queued: Vec<Queued>, reply: Reply) -> Value {
+    transaction::show(queued, reply)
 }
 
 /// A reply that is ready.
@@ -112,6 +137,8 @@ fn plain(reply: Reply) -> Value {
         Reply::Integer(number) => Value::Integer(number),
         Reply::Kind(kind) => Value::Simple(kind.map_or("none", |kind| kind.name())),
         Reply::Refused(refusal) => Value::error(refusal.to_string()),
+        // Only EXEC asks for these.
+        Reply::Many(_) => Value::error("ERR an answer to several commands"),
     }
 }
 

@@ -8,6 +8,7 @@ use common::receipt::LogReceipt;
 use common::token::LogToken;
 use leader::{AckReport, ReadLevel, ReplicationMode};
 
+use super::transaction::{Transaction, Watched};
 use crate::clients::Client;
 use crate::resp::Version;
 use crate::service::Service;
@@ -29,6 +30,11 @@ pub(crate) struct Session {
     pub(crate) last: Option<LastWrite>,
     /// What it has seen and done.
     seen: Option<LogToken>,
+    /// What was queued since MULTI.
+    pub(super) transaction: Option<Box<Transaction>>,
+    watched: Vec<Watched>,
+    /// How often it was forgotten what is watched.
+    pub(crate) forgotten: u64,
     /// Its last command.
     pub(crate) command: &'static str,
     pub(super) replies: Replies,
@@ -65,9 +71,32 @@ impl Session {
             last_write: None,
             last: None,
             seen: None,
+            transaction: None,
+            watched: Vec::new(),
+            forgotten: 0,
             command: "NULL",
             replies: Replies::On,
         }
+    }
+
+    /// Keys are watched from now on. What was seen of a key first is what counts.
+    pub(crate) fn watch(&mut self, keys: Vec<Watched>) {
+        for (key, revision) in keys {
+            if !self.watched.iter().any(|(known, _)| *known == key) {
+                self.watched.push((key, revision));
+            }
+        }
+    }
+
+    /// Nothing is watched any more.
+    pub(super) fn unwatch(&mut self) {
+        self.forgotten += 1;
+        self.watched.clear();
+    }
+
+    /// What is watched, and is not any more.
+    pub(crate) fn take_watched(&mut self) -> Vec<Watched> {
+        std::mem::take(&mut self.watched)
     }
 
     /// A write was acknowledged, or not as it was asked for.
@@ -131,6 +160,8 @@ impl Session {
         self.level = ReadLevel::Strong;
         self.mode = None;
         self.seen = None;
+        self.transaction = None;
+        self.unwatch();
         self.replies = Replies::On;
     }
 

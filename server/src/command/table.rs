@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::arguments::{shown, wrong_number};
 use super::{
     Context, Handled, client, configuration, counters, expiry, greeting, info, introspection, keys,
-    repl, replication, strings,
+    repl, replication, strings, transaction,
 };
 use crate::resp::Value;
 
@@ -223,8 +223,8 @@ pub(super) static COMMANDS: &[Spec] = &[
         .keys(ALL_REMOVED)
         .tips(PER_SHARD_SUM)
         .runs(keys::del),
-    Spec::new("discard", 1, STEPS, "transactions", "2.0.0", "Not supported")
-        .runs(greeting::no_transactions),
+    Spec::new("discard", 1, STEPS, "transactions", "2.0.0", "Forgets what was queued since MULTI")
+        .runs(transaction::discard),
     Spec::new("echo", 2, ALWAYS_FAST, "connection", "1.0.0", "Answers the message")
         .runs(greeting::echo),
     Spec::new(
@@ -233,9 +233,9 @@ pub(super) static COMMANDS: &[Spec] = &[
         &["noscript", "loading", "stale", "skip_slowlog"],
         "transactions",
         "1.2.0",
-        "Not supported",
+        "Does what was queued since MULTI, as one step",
     )
-    .runs(greeting::no_transactions),
+    .runs(transaction::exec),
     Spec::new("exists", -2, READ_FAST, "generic", "1.0.0", "Counts those of the keys that exist")
         .keys(ALL_LOOKED_AT)
         .tips(PER_SHARD_SUM)
@@ -306,8 +306,8 @@ pub(super) static COMMANDS: &[Spec] = &[
         .keys(&[keyed(OW_INSERT, 1, -1, 2)])
         .tips(&["request_policy:multi_shard", "response_policy:agg_min"])
         .runs(strings::msetnx),
-    Spec::new("multi", 1, STEPS, "transactions", "1.2.0", "Not supported")
-        .runs(greeting::no_transactions),
+    Spec::new("multi", 1, STEPS, "transactions", "1.2.0", "Queues the commands up to EXEC")
+        .runs(transaction::multi),
     Spec::new("object", -2, &[], "generic", "2.2.3", "Commands about how a value is kept")
         .family(OBJECTS),
     Spec::new("persist", 2, WRITE_FAST, "generic", "2.2.0", "Removes a key's deadline")
@@ -421,15 +421,22 @@ pub(super) static COMMANDS: &[Spec] = &[
         .keys(ALL_REMOVED)
         .tips(PER_SHARD_SUM)
         .runs(keys::del),
-    Spec::new("unwatch", 1, STEPS, "transactions", "2.2.0", "Not supported")
-        .runs(greeting::no_transactions),
+    Spec::new("unwatch", 1, STEPS, "transactions", "2.2.0", "Forgets what is watched")
+        .runs(transaction::unwatch),
     Spec::new("wait", 3, &["noscript"], "generic", "3.0.0", "Waits for replicas")
         .categories(&["@connection"])
         .tips(&["request_policy:all_shards", "response_policy:agg_min"])
         .runs(replication::wait),
-    Spec::new("watch", -2, STEPS, "transactions", "2.2.0", "Not supported")
-        .keys(ALL_LOOKED_AT)
-        .runs(greeting::no_transactions),
+    Spec::new(
+        "watch",
+        -2,
+        STEPS,
+        "transactions",
+        "2.2.0",
+        "Makes EXEC depend on keys that do not change",
+    )
+    .keys(ALL_LOOKED_AT)
+    .runs(transaction::watch),
 ];
 
 static CLIENT: &[Spec] = &[

@@ -6,6 +6,7 @@ use leader::state_machine::Refused;
 
 use super::command::{Command, Query};
 use super::rows::BEFORE_KEY;
+use super::transaction;
 
 /// The longest key in bytes. Redis allows 512 MiB; the engines under this machine do not.
 pub const MAX_KEY_BYTES: usize = 64_000;
@@ -31,6 +32,7 @@ pub(super) fn check(command: &Command) -> Result<(), Refused> {
             pairs.iter().try_for_each(|(name, bytes)| key(name).and(value(bytes)))
         }
         Command::Rename { from, to, .. } | Command::Copy { from, to, .. } => key(from).and(key(to)),
+        Command::Transaction { steps, .. } => transaction::check(steps),
         // A key that is too long is not there: that is no error where keys are looked up only.
         Command::Delete { .. } | Command::Flush | Command::Sweep { .. } | Command::Query(_) => {
             Ok(())
@@ -40,6 +42,9 @@ pub(super) fn check(command: &Command) -> Result<(), Refused> {
 
 /// Whether the command can only shrink the state.
 pub(super) fn shrinks(command: &Command) -> bool {
+    if let Command::Transaction { steps, .. } = command {
+        return transaction::shrinks(steps);
+    }
     matches!(
         command,
         Command::GetDelete { .. }

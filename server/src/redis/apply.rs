@@ -12,7 +12,7 @@ use super::cut::Cut;
 use super::extended::Extended;
 use super::query::text;
 use super::state::{Slot, State};
-use super::sweep;
+use super::{sweep, transaction};
 use crate::resp::{Decimal, parse_i64};
 
 /// Why a command came to no reply of its own.
@@ -45,6 +45,9 @@ pub(super) fn apply(
     }
     if let Command::Query(query) = command {
         return Cut::open(draft, stamp.clock, stamp.clock)?.answer(query);
+    }
+    if let Command::Transaction { watched, steps } = command {
+        return transaction::run(draft, watched, steps, stamp);
     }
     let mut state = State::open(draft, stamp)?;
     match dispatch(&mut state, command) {
@@ -140,7 +143,9 @@ fn dispatch(state: &mut State<'_, '_>, command: &Command) -> Result<Reply, Stop>
             Ok(Reply::Done)
         }
         Command::Sweep { limit } => Ok(Reply::Integer(sweep::sweep(state, *limit)? as i64)),
-        Command::Query(_) => Ok(Reply::Refused(Refusal::Inadmissible)),
+        Command::Query(_) | Command::Transaction { .. } => {
+            Ok(Reply::Refused(Refusal::Inadmissible))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! These are in logs and on the wire: a variant is added at the end, and none is changed.
 
 use bytes::Bytes;
+use leader::key_value::Revision;
 use serde::{Deserialize, Serialize};
 
 use super::record::Kind;
@@ -121,6 +122,14 @@ pub enum Command {
     },
     /// Changes nothing: a read at this place in the order.
     Query(Query),
+    /// All of these in order, as one step; answers [`Reply::Many`], or [`Reply::NotDone`] if a
+    /// watched key is not as it was. EXEC.
+    Transaction {
+        /// Keys with the revision that they must have; none stands for an absent key.
+        watched: Vec<(Bytes, Option<Revision>)>,
+        /// Encoded commands, at most [`MAX_STEPS`](super::MAX_STEPS).
+        steps: Vec<Bytes>,
+    },
 }
 
 /// A read that costs little enough to be ordered among writes.
@@ -254,6 +263,8 @@ pub enum Reply {
     Kind(Option<Kind>),
     /// The command cannot be done. Nothing changed.
     Refused(Refusal),
+    /// Encoded replies, one per command of a transaction.
+    Many(Vec<Bytes>),
 }
 
 /// Why a command cannot be done. Its text is Redis's, the word that clients know first.

@@ -17,7 +17,7 @@
 //! has expired.
 //!
 //! What it does not do yet: types other than strings (their records are laid out, and every command
-//! for strings refuses them), transactions.
+//! for strings refuses them).
 
 mod admission;
 mod apply;
@@ -32,6 +32,7 @@ mod state;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use common::clock::Hlc;
 use common::storage::engine::{EngineError, Keyspace, Read};
@@ -44,6 +45,7 @@ pub use command::{
 pub use cut::{Cut, Found};
 pub use glob::matches;
 pub use record::{Elements, Kind, Record};
+pub use transaction::{MAX_STEPS, replies, step};
 
 /// Records by generation, hash and key.
 const KEYS: Keyspace = Keyspace("redis.keys");

@@ -140,8 +140,7 @@ fn unknown_commands_and_wrong_numbers_of_arguments_are_named() {
         ("CLIENT ID x", "ERR wrong number of arguments for 'client|id' command"),
         ("SET a 1 NONSENSE", "ERR syntax error"),
         ("INCRBY a x", "ERR value is not an integer or out of range"),
-        ("MULTI", "ERR MULTI is not supported: this version has no transactions"),
-        ("WATCH a", "ERR WATCH is not supported: this version has no transactions"),
+        ("EXEC", "ERR EXEC without MULTI"),
     ] {
         assert_eq!(client.say(line), Value::error(expected), "{line}");
         scene.check();

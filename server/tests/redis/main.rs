@@ -14,3 +14,4 @@ mod differential;
 mod pipelining;
 mod slow;
 mod support;
+mod transactions;

@@ -98,6 +98,13 @@ fn commands_keep_their_bytes() {
         (Command::Query(Query::Remaining { key: k() }), "0f06016b"),
         (Command::Query(Query::Deadline { key: k() }), "0f07016b"),
         (Command::Query(Query::Count), "0f08"),
+        (
+            Command::Transaction {
+                watched: vec![(k(), Some(Revision { index: 5, sub: 1 })), (v(), None)],
+                steps: vec![step(&Command::Flush)],
+            },
+            "1002016b01050101760001010d",
+        ),
     ];
     for (command, expected) in table {
         let bytes = codec::encode_body(&command);
@@ -118,6 +125,7 @@ fn replies_keep_their_bytes() {
         (Reply::Kind(Some(Kind::SortedSet)), "050103"),
         (Reply::Refused(Refusal::WrongType), "0600"),
         (Reply::Refused(Refusal::Inadmissible), "0608"),
+        (Reply::Many(vec!["\u{0}".into()]), "07010100"),
     ] {
         let bytes = codec::encode_body(&reply);
         assert_eq!(hex(&bytes), expected, "{reply:?}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use common::codec;
 use proptest::prelude::*;
 
 use super::*;
@@ -40,6 +41,13 @@ impl Model {
             Condition::IfPresent => there,
         };
         match command {
+            Command::Transaction { steps, .. } => {
+                let replies = steps.iter().map(|step| {
+                    let command: Command = codec::decode_body(step).unwrap();
+                    codec::encode_body(&self.apply(&command, clock)).into()
+                });
+                Reply::Many(replies.collect())
+            }
             Command::Set { key, value, condition, lifetime: life, answer } => {
                 let former = self.0.get(key).cloned();
                 let holds = fits(*condition, former.is_some());
@@ -193,6 +201,17 @@ fn expire_condition() -> impl Strategy<Value = ExpireCondition> {
 }
 
 fn command() -> impl Strategy<Value = Command> {
+    let steps = prop::collection::vec(single(), 0..5).prop_map(|commands| {
+        let fit = |command: &&Command| !matches!(command, Command::Sweep { .. });
+        Command::Transaction {
+            watched: Vec::new(),
+            steps: commands.iter().filter(fit).map(step).collect(),
+        }
+    });
+    prop_oneof![9 => single(), 1 => steps]
+}
+
+fn single() -> impl Strategy<Value = Command> {
     let set = (key(), value(), condition(), lifetime(), any::<bool>()).prop_map(
         |(key, value, condition, lifetime, previous)| {
             let answer = if previous { Answer::Previous } else { Answer::Done };
