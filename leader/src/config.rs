@@ -1,9 +1,10 @@
 //! Every knob of a node: unit, default, range, and when to change it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::consistency::ReplicationMode;
-use common::ids::NodeId;
+use common::ids::{NodeId, Region};
 use common::storage::wal::WalConfig;
 
 use crate::message::MAX_BYTES;
@@ -35,6 +36,9 @@ pub struct Config {
     /// When a write is acknowledged that does not say it itself. Default
     /// [`ReplicationMode::Quorum`]. What asks for members that do not exist is refused per write.
     pub write_mode: ReplicationMode,
+    /// Where members stand, for acknowledgement per datacenter. The leader's own map decides, so
+    /// give all members the same. Default: nothing is known.
+    pub regions: BTreeMap<NodeId, Region>,
     /// Most commands in one log entry. Default 256.
     pub batch_commands: usize,
     /// Most bytes of commands in one log entry, unless one command alone is larger. Default 64 KiB.
@@ -72,6 +76,7 @@ impl Config {
             max_clock_drift: 0.05,
             lease_read_max_age: Duration::from_millis(540),
             write_mode: ReplicationMode::Quorum,
+            regions: BTreeMap::new(),
             batch_commands: 256,
             batch_bytes: 64 << 10,
             max_command_bytes: 1 << 20,

@@ -308,8 +308,10 @@ impl Consensus {
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<NodeId> = membership.voter_ids().map(NodeId).collect();
         let all = membership.nodes().map(|(id, _)| NodeId(*id));
-        let learners = all.filter(|id| !voters.contains(id)).collect();
-        Members { voters, learners, regions: BTreeMap::new() }
+        let learners: BTreeSet<NodeId> = all.filter(|id| !voters.contains(id)).collect();
+        let mut regions = self.0.config.regions.clone();
+        regions.retain(|id, _| voters.contains(id) || learners.contains(id));
+        Members { voters, learners, regions }
     }
 
     /// Asks a member to say when it has applied an entry, and notes its answer.

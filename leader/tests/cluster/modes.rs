@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::ids::NodeId;
+use common::ids::{NodeId, Region};
 use common::outcome::{HasOutcome, Outcome};
 use common::receipt::{Fate, Receipt};
 use common::token::LogToken;
@@ -190,6 +190,34 @@ fn all_waits_for_the_slowest_and_its_timeout_says_what_was_achieved() {
         for id in group.ids() {
             let value = group.read(id, "key 2", ReadLevel::Eventual).await;
             assert_eq!(value.as_deref(), Some("value"), "an eventual read on {id}");
+        }
+    });
+}
+
+#[test]
+fn per_datacenter_waits_for_members_of_every_region() {
+    story(|| async {
+        let labels = |config: &mut leader::Config| {
+            let regions = [(1, "north"), (2, "north"), (3, "south")];
+            let label = |(id, name): (u64, &str)| (NodeId(id), Region(name.to_owned()));
+            config.regions = regions.into_iter().map(label).collect();
+        };
+        let group = Group::new(3, 53).with(labels).start_all().await;
+        let mode = |north: u8, south: u8| {
+            let named = [("north", north), ("south", south)];
+            let regions = named.map(|(name, n)| (Region(name.to_owned()), n)).into();
+            sync(Who::EachDatacenter(regions), AckPoint::Durable)
+        };
+        let leader = group.leader().await;
+        let node = group.node(leader);
+        let written = set(&node, "one of each", mode(1, 1)).await.unwrap();
+        assert!(written.report.durable.contains(&NodeId(3)), "{:?}", written.report);
+        let refused = set(&node, "key", mode(1, 2)).await.unwrap_err();
+        assert!(refused.to_string().contains("region south"), "{refused}");
+        if leader != NodeId(3) {
+            group.net.isolate(NodeId(3));
+            let told = set(&node, "without the south", mode(1, 1)).await.unwrap_err();
+            assert_eq!(told.outcome(), Outcome::Applied, "{told}");
         }
     });
 }

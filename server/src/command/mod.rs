@@ -35,7 +35,7 @@ use crate::service::Service;
 
 pub(crate) use explore::{Exploration, explore};
 pub(crate) use failure::{read_failure, write_failure};
-pub(crate) use repl::{Inquiry, answer, fate};
+pub(crate) use repl::{Inquiry, answer, fate, write_mode};
 pub(crate) use replication::wait_for_replicas;
 pub(crate) use session::Session;
 pub(crate) use transaction::{Queued, Watched};

@@ -56,6 +56,13 @@ pub(super) fn ack(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
     ok()
 }
 
+/// A mode as REPL ACK takes it.
+pub(crate) fn write_mode(words: &str) -> Option<ReplicationMode> {
+    let words: Vec<Bytes> =
+        words.split_whitespace().map(|word| Bytes::copy_from_slice(word.as_bytes())).collect();
+    parse_mode(&words)
+}
+
 fn mode_of(session: &Session, service: &Service) -> ReplicationMode {
     session.mode.clone().unwrap_or_else(|| service.backend.write_mode())
 }
@@ -108,7 +115,7 @@ fn number<N: std::str::FromStr>(word: &[u8]) -> Option<N> {
     std::str::from_utf8(word).ok()?.parse().ok()
 }
 
-/// A mode as REPL ACK takes it.
+/// A mode in the words that REPL ACK takes.
 fn mode_words(mode: &ReplicationMode) -> String {
     let names = |n: &u8, of: &[NodeId]| {
         of.iter().fold(n.to_string(), |words, name| format!("{words} {name}"))

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use common::ids::NodeId;
+use common::ids::{NodeId, Region};
 use common::storage::engine::FjallConfig;
 use common::storage::wal::WalConfig;
 
 use super::{EngineKind, File, Problem, Strategy, lease_for};
+use crate::command::write_mode;
 
 /// The longest name of a cluster, region or rack in bytes: it travels in every handshake.
 const LONGEST_NAME: usize = 255;
@@ -168,6 +169,15 @@ pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
         log_cache_bytes: bytes,
         snapshot_chunk_bytes: bytes,
     }
+    if let Some(words) = &knobs.write_mode {
+        let Some(mode) = write_mode(words) else {
+            let problem = format!("is \"{words}\": write what REPL ACK takes, such as \"semi 1\"");
+            return refuse("leader.write_mode", problem);
+        };
+        config.write_mode = mode;
+    }
+    let labelled = file.peers.iter().filter_map(|peer| Some((peer.id, peer.region.clone()?)));
+    config.regions = labelled.map(|(id, region)| (NodeId(id), Region(region))).collect();
     config.wal = wal(file)?;
     config.validate().map_err(|error| {
         Problem::new(format!("leader.{}", error.knob), format!("is refused: {}", error.problem))

@@ -84,6 +84,8 @@ pub struct LeaderKnobs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_read_max_age: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_commands: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_bytes: Option<Size>,
