@@ -38,6 +38,7 @@ pub(crate) struct Shown {
     pub(crate) library: Bytes,
     pub(crate) library_version: Bytes,
     pub(crate) version: Version,
+    pub(crate) user: String,
     pub(crate) command: &'static str,
     active: Instant,
 }
@@ -51,6 +52,7 @@ impl Clients {
             library: Bytes::new(),
             library_version: Bytes::new(),
             version: Version::V2,
+            user: "default".to_owned(),
             command: "NULL",
             active: now,
         };
@@ -113,7 +115,7 @@ impl Client {
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags=N db=0 sub=0 psub=0 ssub=0 \
              multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 \
-             tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+             tot-mem=0 events=r cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
             self.peer,
             self.local,
@@ -121,6 +123,7 @@ impl Client {
             self.since.elapsed().as_secs(),
             shown.active.elapsed().as_secs(),
             shown.command,
+            shown.user,
             if shown.version == Version::V3 { 3 } else { 2 },
             String::from_utf8_lossy(&shown.library),
             String::from_utf8_lossy(&shown.library_version),

@@ -41,6 +41,8 @@ use crate::service::{Counters, Service};
 
 /// Bytes that one read asks for.
 const READ_BYTES: usize = 16 << 10;
+/// The most bytes of a request of somebody who has not shown a password.
+const STRANGER_BYTES: usize = 16 << 10;
 /// An empty buffer for replies over this size is given back.
 const KEPT_BYTES: usize = 64 << 10;
 
@@ -140,8 +142,8 @@ enum Stage {
 impl Connection {
     pub(crate) fn new(service: Arc<Service>, client: Arc<Client>) -> Self {
         Self {
-            requests: Requests::new(service.limits.request_bytes),
-            session: Session::new(client),
+            requests: Requests::new(request_limit(&service, service.users.is_open())),
+            session: Session::new(client, &service.users),
             service,
             queue: VecDeque::new(),
             held: None,
@@ -233,7 +235,7 @@ impl Connection {
             }
             Ok(Some(Request::Command(words))) => handle(&mut self.session, &self.service, &words),
             Ok(Some(Request::TooLarge { bytes })) => {
-                let limit = self.service.limits.request_bytes;
+                let limit = self.requests.limit();
                 Action::Reply(Value::error(format!(
                     "ERR a request of {bytes} bytes is over the limit of {limit}; nothing was \
                      changed; send smaller ones"
@@ -245,6 +247,7 @@ impl Connection {
                 Action::Close(Value::error(text))
             }
         };
+        self.requests.set_limit(request_limit(&self.service, self.session.user.is_some()));
         let voice = Voice { version: self.session.version, silent: self.session.is_silent() };
         Some(Job { action, voice })
     }
@@ -262,6 +265,14 @@ impl Connection {
             Action::Close(value) => {
                 self.ended = true;
                 return self.ready(value, voice);
+            }
+            Action::Later(delay, value) => {
+                self.waits += 1;
+                let answer = async move {
+                    tokio::time::sleep(delay).await;
+                    value
+                };
+                Slot::Task(answer.boxed(), voice)
             }
             Action::Write(command, show) => {
                 if self.waits > 0 {
@@ -574,6 +585,12 @@ async fn look_at(service: Arc<Service>, keys: Vec<Bytes>) -> Result<Vec<Watched>
         found.push((key, revision));
     }
     Ok(found)
+}
+
+/// How large a request may be, of somebody who is known or not.
+fn request_limit(service: &Service, known: bool) -> usize {
+    let limit = service.limits.request_bytes;
+    if known { limit } else { limit.min(STRANGER_BYTES) }
 }
 
 /// What a read at a level must cover: a causal one everything that its session has seen and done.

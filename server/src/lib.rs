@@ -27,5 +27,6 @@ mod run;
 pub mod service;
 pub mod status;
 pub mod stop;
+pub mod users;
 
 pub use run::run;

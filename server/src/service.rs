@@ -9,6 +9,7 @@ use common::ids::NodeId;
 
 use crate::backend::Backend;
 use crate::clients::Clients;
+use crate::users::Users;
 
 /// Who this node is, for clients that ask.
 #[derive(Clone, Debug)]
@@ -107,6 +108,7 @@ pub struct Service {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) limits: Limits,
     pub(crate) clients: Clients,
+    pub(crate) users: Users,
     identity: Identity,
     counters: Counters,
     started: Instant,
@@ -121,10 +123,21 @@ impl std::fmt::Debug for Service {
 impl Service {
     /// A service over `backend`: a `leader::Node<Redis>`, or [`Local`](crate::backend::Local).
     pub fn new(backend: Arc<dyn Backend>, identity: Identity, limits: Limits) -> Arc<Self> {
+        Self::with_users(backend, identity, limits, Users::default())
+    }
+
+    /// The same, for users who must show a password.
+    pub fn with_users(
+        backend: Arc<dyn Backend>,
+        identity: Identity,
+        limits: Limits,
+        users: Users,
+    ) -> Arc<Self> {
         Arc::new(Self {
             backend,
             limits,
             clients: Clients::default(),
+            users,
             identity,
             counters: Counters::default(),
             started: Instant::now(),

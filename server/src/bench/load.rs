@@ -36,6 +36,8 @@ pub struct Load {
     pub value_size: usize,
     /// The share of reads, 0 to 1.
     pub read_share: f64,
+    /// A user and the password, where they are asked for.
+    pub user: Option<(String, String)>,
     /// When writes are acknowledged, as REPL ACK takes it.
     pub ack: Option<String>,
     /// How fresh reads are, as REPL READ takes it.
@@ -49,6 +51,13 @@ pub struct Load {
 impl Load {
     /// Sets a connection up.
     async fn set_up(&self, client: &mut Client) -> Result<(), String> {
+        if let Some((user, password)) = &self.user {
+            let auth: [&[u8]; 3] = [b"AUTH", user.as_bytes(), password.as_bytes()];
+            let reply = client.command(&auth).await.map_err(|error| error.to_string())?;
+            if !reply.is_ok() {
+                return Err(format!("{} answered AUTH with {reply}", client.address()));
+            }
+        }
         let settings = [("ACK", &self.ack), ("READ", &self.read)];
         for (what, setting) in settings {
             let Some(setting) = setting else { continue };
@@ -178,6 +187,7 @@ fn key(number: u64) -> String {
 pub async fn fill(load: &Load, mut progress: impl FnMut(u64)) -> Result<(), String> {
     let mut client =
         Client::connect(&load.addresses[0], PATIENCE).await.map_err(|e| e.to_string())?;
+    load.set_up(&mut client).await?;
     let value = vec![b'x'; load.value_size];
     let mut from = 0;
     while from < load.keys {

@@ -43,6 +43,9 @@ pub struct Arguments {
     /// Share of reads, from 0 to 1.
     #[arg(long, default_value_t = 0.5, value_parser = share)]
     pub read_share: f64,
+    /// The user to be, with the password in the variable TERCET_PASSWORD.
+    #[arg(long, requires = "address")]
+    pub user: Option<String>,
     /// When writes are acknowledged: what REPL ACK takes, such as "async" or "all APPLIED". Without
     /// it, the nodes' own mode.
     #[arg(long)]
@@ -137,6 +140,10 @@ async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
         pipeline: arguments.pipeline,
         value_size: arguments.value_size as usize,
         read_share: arguments.read_share,
+        user: arguments
+            .user
+            .clone()
+            .map(|user| (user, std::env::var("TERCET_PASSWORD").unwrap_or_default())),
         ack: arguments.ack.clone(),
         read: arguments.read.clone(),
         keys: arguments.keys,

@@ -51,6 +51,7 @@ fn load(addresses: Vec<String>, read_share: f64) -> Load {
         pipeline: 3,
         value_size: 16,
         read_share,
+        user: None,
         ack: None,
         read: None,
         keys: 50,

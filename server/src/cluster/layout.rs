@@ -69,6 +69,7 @@ impl Layout {
         let peers = self.peers(ports);
         for peer in &peers {
             let file = File {
+                users: Vec::new(),
                 id: peer.id,
                 cluster: self.cluster.clone(),
                 strategy: Strategy::Leader,

@@ -1,5 +1,7 @@
 //! What a connection begins and ends with: HELLO, AUTH, SELECT, PING, RESET, QUIT.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use leader::Role;
 
@@ -28,8 +30,10 @@ pub(super) fn hello(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
     let mut options = words.get(2..).unwrap_or_default();
     while let [option, rest @ ..] = options {
         options = match rest {
-            [user, _password, rest @ ..] if is(option, "AUTH") => {
-                authenticate(user)?;
+            [user, password, rest @ ..] if is(option, "AUTH") => {
+                if let Some(wrong) = authenticate(context, user, password) {
+                    return Ok(wrong);
+                }
                 rest
             }
             [given, rest @ ..] if is(option, "SETNAME") => {
@@ -39,6 +43,13 @@ pub(super) fn hello(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
             }
             _ => return Err(quoting("ERR Syntax error in HELLO option '", option, "'")),
         };
+    }
+    if context.session.user.is_none() {
+        return Err(Value::error(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
+             HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
+             select the RESP protocol version at the same time",
+        ));
     }
     if let Some(name) = name {
         context.session.client.shown().name = Bytes::copy_from_slice(name);
@@ -61,25 +72,40 @@ pub(super) fn hello(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
     ]))
 }
 
-/// The only user is `default`, and no password is set for it: any will do, as in Redis.
-fn authenticate(user: &[u8]) -> Result<(), Value> {
-    if user == b"default" {
-        return Ok(());
+/// Names the connection's user, or says what to answer instead: later each time, so that guessing
+/// is slow. A connection that was somebody stays who it was.
+fn authenticate(context: &mut Context<'_>, user: &[u8], password: &[u8]) -> Option<Action> {
+    let session = &mut *context.session;
+    if let Some(user) = context.service.users.check(user, password) {
+        session.client.shown().user.clone_from(&user.name);
+        (session.user, session.wrong_passwords) = (Some(user), 0);
+        return None;
     }
-    Err(Value::error("WRONGPASS invalid username-password pair or user is disabled."))
+    let delay = WRONG * 2_u32.saturating_pow(session.wrong_passwords.min(4));
+    session.wrong_passwords += 1;
+    let text = "WRONGPASS invalid username-password pair or user is disabled.";
+    let open = context.service.users.is_open();
+    Some(if open {
+        Action::Reply(Value::error(text))
+    } else {
+        Action::Later(delay, Value::error(text))
+    })
 }
 
+/// How late the first wrong password is answered.
+const WRONG: Duration = Duration::from_millis(100);
+
 /// AUTH [user] password.
-pub(super) fn auth(_: &mut Context<'_>, words: &[Bytes]) -> Handled {
+pub(super) fn auth(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
     match words {
+        [_, password] if !context.service.users.is_open() => {
+            authenticate(context, b"default", password).map_or_else(ok, Ok)
+        }
         [_, _password] => Err(Value::error(
             "ERR AUTH <password> called without any password configured for the default user. Are \
              you sure your configuration is correct?",
         )),
-        [_, user, _password] => {
-            authenticate(user)?;
-            ok()
-        }
+        [_, user, password] => authenticate(context, user, password).map_or_else(ok, Ok),
         _ => Err(syntax()),
     }
 }
@@ -111,6 +137,6 @@ pub(super) fn quit(_: &mut Context<'_>, _: &[Bytes]) -> Handled {
 
 /// RESET.
 pub(super) fn reset(context: &mut Context<'_>, _: &[Bytes]) -> Handled {
-    context.session.reset();
+    context.session.reset(&context.service.users);
     say(Value::Simple("RESET"))
 }

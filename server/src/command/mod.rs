@@ -27,6 +27,8 @@ mod table;
 mod tests;
 mod transaction;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::redis::{Command, Query, Reply};
@@ -49,6 +51,8 @@ pub(crate) enum Action {
     Reply(Value),
     /// There is no reply.
     Nothing,
+    /// The reply is known, and given after a while.
+    Later(Duration, Value),
     /// The reply is the connection's last word.
     Close(Value),
     /// The connection ends without a word.
@@ -99,12 +103,30 @@ pub(crate) fn handle(session: &mut Session, service: &Service, words: &[Bytes]) 
         }
     };
     session.command = spec.name;
+    if let Some(refusal) = may(session, spec) {
+        transaction::refused(session);
+        return Action::Reply(refusal);
+    }
     let queued = transaction::is_queued(session, spec);
     let mut context = Context { session, service };
     if queued {
         return transaction::queue(&mut context, spec, handler, words);
     }
     handler(&mut context, words).unwrap_or_else(Action::Reply)
+}
+
+/// Why the connection's user may not run a command, if so.
+fn may(session: &Session, spec: &table::Spec) -> Option<Value> {
+    match &session.user {
+        None if spec.flags.contains(&"no_auth") => None,
+        None => Some(Value::error("NOAUTH Authentication required.")),
+        Some(user) if user.role.may(spec.flags) => None,
+        Some(_) => {
+            let name = spec.name;
+            let text = format!("NOPERM this user has no permissions to run the '{name}' command");
+            Some(Value::error(text))
+        }
+    }
 }
 
 /// The command of the machine that EXEC asks for, if there is anything to do.

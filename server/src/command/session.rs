@@ -12,12 +12,17 @@ use super::transaction::{Transaction, Watched};
 use crate::clients::Client;
 use crate::resp::Version;
 use crate::service::Service;
+use crate::users::{User, Users};
 
 /// The state of one connection.
 #[derive(Debug)]
 pub(crate) struct Session {
     /// How others see it.
     pub(crate) client: Arc<Client>,
+    /// Who it is, once that is shown.
+    pub(crate) user: Option<User>,
+    /// How often in a row a wrong password was given.
+    pub(crate) wrong_passwords: u32,
     /// The protocol it speaks.
     pub(crate) version: Version,
     /// How fresh its reads are.
@@ -62,9 +67,11 @@ pub(crate) struct LastWrite {
 }
 
 impl Session {
-    pub(crate) fn new(client: Arc<Client>) -> Self {
+    pub(crate) fn new(client: Arc<Client>, users: &Users) -> Self {
         Self {
             client,
+            user: users.first(),
+            wrong_passwords: 0,
             version: Version::V2,
             level: ReadLevel::Strong,
             mode: None,
@@ -154,7 +161,8 @@ impl Session {
     }
 
     /// Everything is as it was at the beginning, but for what REPL LAST tells.
-    pub(super) fn reset(&mut self) {
+    pub(super) fn reset(&mut self, users: &Users) {
+        self.user = users.first();
         self.speak(Version::V2);
         self.client.shown().name = Bytes::new();
         self.level = ReadLevel::Strong;

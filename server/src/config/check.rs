@@ -8,6 +8,7 @@ use common::storage::wal::WalConfig;
 
 use super::{EngineKind, File, Problem, Strategy, lease_for};
 use crate::command::write_mode;
+use crate::users::{PasswordDigest, Users};
 
 /// The longest name of a cluster, region or rack in bytes: it travels in every handshake.
 const LONGEST_NAME: usize = 255;
@@ -183,6 +184,23 @@ pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
         Problem::new(format!("leader.{}", error.knob), format!("is refused: {}", error.problem))
     })?;
     Ok(config)
+}
+
+pub(super) fn users(file: &File) -> Result<Users, Problem> {
+    let mut users = BTreeMap::new();
+    for (number, user) in file.users.iter().enumerate() {
+        let key = |field: &str| format!("users[{number}].{field}");
+        name(&key("name"), &user.name)?;
+        let Some(digest) = PasswordDigest::from_hex(&user.password_sha256) else {
+            let problem = "is not 64 hexadecimal digits: write what `printf %s PASSWORD | \
+                           sha256sum` prints";
+            return refuse(key("password_sha256"), problem);
+        };
+        if users.insert(user.name.clone(), (digest, user.role)).is_some() {
+            return refuse(key("name"), format!("is \"{}\", as another one is", user.name));
+        }
+    }
+    Ok(Users::new(users))
 }
 
 fn wal(file: &File) -> Result<WalConfig, Problem> {

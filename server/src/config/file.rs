@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::units::{Size, Span};
+use crate::users::Role;
 
 /// How writes are ordered and acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -48,6 +49,18 @@ pub struct Peer {
     /// The rack it stands in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rack: Option<String>,
+}
+
+/// Somebody who may connect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedUser {
+    /// The name; clients that name none are `default`.
+    pub name: String,
+    /// The SHA-256 digest of the password, as `sha256sum` prints it.
+    pub password_sha256: String,
+    /// What the user may do.
+    pub role: Role,
 }
 
 /// Addresses to bind where they differ from the ones that others are told.
@@ -156,6 +169,9 @@ pub struct File {
     /// Every node of the cluster, this one included.
     #[serde(default)]
     pub peers: Vec<Peer>,
+    /// Who may connect with the Redis protocol; everybody, if nobody is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<NamedUser>,
     /// Addresses to bind where they differ from the peers' list.
     #[serde(default, skip_serializing_if = "is_default")]
     pub listen: Listen,

@@ -14,7 +14,11 @@ use std::time::Duration;
 use common::ids::NodeId;
 use common::storage::engine::FjallConfig;
 
-pub use file::{EngineKind, File, FjallKnobs, LeaderKnobs, Listen, Peer, Strategy, WalKnobs};
+use crate::users::Users;
+
+pub use file::{
+    EngineKind, File, FjallKnobs, LeaderKnobs, Listen, NamedUser, Peer, Strategy, WalKnobs,
+};
 pub use units::{Size, Span, UnitError};
 
 /// The commented default that `tercet node --print-config` prints.
@@ -113,6 +117,8 @@ pub struct NodeConfig {
     pub leader: leader::Config,
     /// The knobs of the engine on disk.
     pub fjall: FjallConfig,
+    /// Who may connect with the Redis protocol.
+    pub users: Users,
 }
 
 impl NodeConfig {
@@ -137,6 +143,7 @@ impl NodeConfig {
         let leader = check::knobs(&file)?;
         let fjall = check::engine(&file)?;
         check::log(&file)?;
+        let users = check::users(&file)?;
         let mut peers = file.peers;
         peers.sort_by_key(|peer| peer.id);
         let Some(me) = peers.iter().find(|peer| peer.id == file.id) else {
@@ -161,6 +168,7 @@ impl NodeConfig {
             listen,
             leader,
             fjall,
+            users,
             peers,
         })
     }

@@ -120,6 +120,16 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         &["`leader.lease_read_max_age`", "could be stale"],
     ),
     ("[leader]", "[leader]\nmax_command_bytes = \"9MiB\"", &["max_command_bytes", "max_record"]),
+    (
+        "[listen]",
+        "[[users]]\nname = \"a\"\npassword_sha256 = \"secret\"\nrole = \"read\"\n[listen]",
+        &["`users[0].password_sha256`", "sha256sum"],
+    ),
+    (
+        "[listen]",
+        "[[users]]\nname = \"a\"\npassword_sha256 = \"\"\nrole = \"root\"\n[listen]",
+        &["unknown variant `root`", "`admin`"],
+    ),
     ("[leader]", "[leader]\nwrite_mode = \"fast\"", &["`leader.write_mode`", "REPL ACK"]),
     ("[wal]", "[wal]\nsegment_bytes = \"1KiB\"", &["`wal.segment_bytes` is 1KiB", "4KiB"]),
     ("[fjall]", "[fjall]\nworkers = 0", &["`fjall.workers` is 0", "1 to 64"]),

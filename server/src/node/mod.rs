@@ -289,7 +289,7 @@ fn service(config: &NodeConfig, replica: &Replica) -> Arc<Service> {
     };
     let request_bytes = config.leader.max_command_bytes * 2;
     let limits = Limits { request_bytes, ..Limits::default() };
-    Service::new(Arc::new(replica.clone()), identity, limits)
+    Service::with_users(Arc::new(replica.clone()), identity, limits, config.users.clone())
 }
 
 /// Founds the cluster when it is this node's turn. Returns only when that is refused.

@@ -74,6 +74,16 @@ struct Line {
 }
 
 impl Requests {
+    /// How many bytes a request may take.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// From the next request on, so many bytes.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// No bytes yet. A request may take `limit` bytes, counting 32 for each argument.
     pub fn new(limit: usize) -> Self {
         Self { buffer: BytesMut::new(), limit, state: State::Idle, at: 0 }

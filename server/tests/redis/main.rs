@@ -15,3 +15,4 @@ mod pipelining;
 mod slow;
 mod support;
 mod transactions;
+mod users;

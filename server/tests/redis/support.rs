@@ -12,6 +12,7 @@ use common::ids::NodeId;
 use server::backend::{Backend, Local};
 use server::listener::{Identity, Limits, Service, serve};
 use server::resp::{Value, read};
+use server::users::Users;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -35,6 +36,10 @@ impl Server {
     }
 
     pub(crate) fn start_with(backend: Arc<dyn Backend>, limits: Limits) -> Self {
+        Self::start_for(backend, limits, Users::default())
+    }
+
+    pub(crate) fn start_for(backend: Arc<dyn Backend>, limits: Limits, users: Users) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -48,7 +53,7 @@ impl Server {
             addresses: BTreeMap::from([(NodeId(1), address.to_string())]),
             version: "0.1.0".into(),
         };
-        let service = Service::new(backend, identity, limits);
+        let service = Service::with_users(backend, identity, limits, users);
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
             let _ = stopped.await;
