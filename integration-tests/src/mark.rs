@@ -31,6 +31,7 @@ pub const MARKS: [Marks; 2] = [
     Marks {
         krate: "leader",
         names: &[
+            "acknowledged-early",
             "ack-of-another-term-ignored",
             "append-refused-on-full-disk",
             "checkpointed",

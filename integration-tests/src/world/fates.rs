@@ -23,7 +23,7 @@ pub(super) async fn ask<S: Strategy>(world: Arc<World<S>>) {
     let last = config.phases.heal + config.quiescence.saturating_sub(BEFORE_FINAL);
     let mut said: BTreeMap<String, bool> = BTreeMap::new();
     let mut turn = 0;
-    loop {
+    while world.now() < last {
         let next = (world.now() + EVERY).min(last);
         world.sleep_until(next).await;
         let open = world.record(|r| r.unresolved());
@@ -37,9 +37,6 @@ pub(super) async fn ask<S: Strategy>(world: Arc<World<S>>) {
                 said.insert(receipt, committed);
                 world.record(|r| r.resolved(world.now(), id, committed));
             }
-        }
-        if world.now() >= last {
-            break;
         }
     }
     let receipts: Vec<String> = said.keys().cloned().collect();

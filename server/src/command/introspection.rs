@@ -154,11 +154,12 @@ fn described_keys(keys: &KeySpec) -> Value {
 
 /// A command's categories, in the order in which Redis lists them.
 pub(super) fn categories(spec: &Spec) -> Vec<&'static str> {
-    const ORDER: [&str; 10] = [
+    const ORDER: [&str; 11] = [
         "@keyspace",
         "@read",
         "@write",
         "@string",
+        "@hash",
         "@admin",
         "@fast",
         "@slow",
@@ -172,6 +173,7 @@ pub(super) fn categories(spec: &Spec) -> Vec<&'static str> {
         // WAIT is among the generic commands without touching a key.
         "generic" if !family_only && spec.name != "wait" => these.push("@keyspace"),
         "string" => these.push("@string"),
+        "hash" => these.push("@hash"),
         "connection" if !family_only => these.push("@connection"),
         "transactions" => these.push("@transaction"),
         _ => {}

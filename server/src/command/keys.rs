@@ -79,7 +79,7 @@ pub(super) fn scan(_: &mut Context<'_>, words: &[Bytes]) -> Handled {
 }
 
 /// A cursor as C's `strtoul` reads it: a sign is taken, and nothing at all is 0.
-fn cursor(word: &[u8]) -> Result<u64, Value> {
+pub(super) fn cursor(word: &[u8]) -> Result<u64, Value> {
     let invalid = || Value::error("ERR invalid cursor");
     let text = std::str::from_utf8(word).map_err(|_| invalid())?;
     let (negative, digits) = match text.strip_prefix('-') {

@@ -15,6 +15,7 @@ mod expiry;
 mod explore;
 mod failure;
 mod greeting;
+mod hashes;
 mod info;
 mod introspection;
 mod keys;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::arguments::{shown, wrong_number};
 use super::{
-    Context, Handled, client, configuration, counters, expiry, greeting, info, introspection, keys,
-    repl, replication, strings, transaction,
+    Context, Handled, client, configuration, counters, expiry, greeting, hashes, info,
+    introspection, keys, repl, replication, strings, transaction,
 };
 use crate::resp::Value;
 
@@ -173,6 +173,9 @@ const RO_ACCESS: &[&str] = &["RO", "access"];
 const RW_UPDATE: &[&str] = &["RW", "update"];
 const RW_ACCESS_UPDATE: &[&str] = &["RW", "access", "update"];
 const RW_ACCESS_DELETE: &[&str] = &["RW", "access", "delete"];
+const RW_DELETE: &[&str] = &["RW", "delete"];
+const RW_INSERT: &[&str] = &["RW", "insert"];
+const UNORDERED: &[&str] = &["nondeterministic_output_order"];
 const OW_UPDATE: &[&str] = &["OW", "update"];
 const OW_INSERT: &[&str] = &["OW", "insert"];
 
@@ -275,8 +278,64 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec::new("getset", 3, GROW_FAST, "string", "1.0.0", "Sets a value, answers the former one")
         .keys(ONE_CHANGED)
         .runs(strings::getset),
+    Spec::new("hdel", -3, WRITE_FAST, "hash", "2.0.0", "Removes fields of a hash")
+        .keys(&[keyed(RW_DELETE, 1, 0, 1)])
+        .runs(hashes::hdel),
     Spec::new("hello", -1, ANYONE, "connection", "6.0.0", "Chooses the protocol's version")
         .runs(greeting::hello),
+    Spec::new("hexists", 3, READ_FAST, "hash", "2.0.0", "Tells whether a field of a hash exists")
+        .keys(ONE_LOOKED_AT)
+        .runs(hashes::hexists),
+    Spec::new("hget", 3, READ_FAST, "hash", "2.0.0", "Reads a field of a hash")
+        .keys(ONE_READ)
+        .runs(hashes::hget),
+    Spec::new("hgetall", 2, READ, "hash", "2.0.0", "Reads all fields of a hash")
+        .keys(ONE_READ)
+        .tips(UNORDERED)
+        .runs(hashes::hgetall),
+    Spec::new("hincrby", 4, GROW_FAST, "hash", "2.0.0", "Adds to a number in a field of a hash")
+        .keys(ONE_CHANGED)
+        .runs(hashes::hincrby),
+    Spec::new(
+        "hincrbyfloat",
+        4,
+        GROW_FAST,
+        "hash",
+        "2.6.0",
+        "Adds to a number with a fraction in a field of a hash",
+    )
+    .keys(ONE_CHANGED)
+    .runs(hashes::hincrbyfloat),
+    Spec::new("hkeys", 2, READ, "hash", "2.0.0", "Lists the fields of a hash")
+        .keys(ONE_READ)
+        .tips(UNORDERED)
+        .runs(hashes::hkeys),
+    Spec::new("hlen", 2, READ_FAST, "hash", "2.0.0", "Counts the fields of a hash")
+        .keys(ONE_LOOKED_AT)
+        .runs(hashes::hlen),
+    Spec::new("hmget", -3, READ_FAST, "hash", "2.0.0", "Reads fields of a hash")
+        .keys(ONE_READ)
+        .runs(hashes::hmget),
+    Spec::new("hmset", -4, GROW_FAST, "hash", "2.0.0", "Sets fields of a hash")
+        .keys(ONE_UPDATED)
+        .runs(hashes::hmset),
+    Spec::new("hscan", -3, READ, "hash", "2.8.0", "Lists fields of a hash step by step")
+        .keys(ONE_READ)
+        .tips(SOME_OUTPUT)
+        .runs(hashes::hscan),
+    Spec::new("hset", -4, GROW_FAST, "hash", "2.0.0", "Sets fields of a hash")
+        .keys(ONE_UPDATED)
+        .runs(hashes::hset),
+    Spec::new("hsetnx", 4, GROW_FAST, "hash", "2.0.0", "Sets a field of a hash if it is free")
+        .keys(&[keyed(RW_INSERT, 1, 0, 1)])
+        .runs(hashes::hsetnx),
+    Spec::new("hstrlen", 3, READ_FAST, "hash", "3.2.0", "Tells the length of a field of a hash")
+        .keys(ONE_LOOKED_AT)
+        .runs(hashes::hstrlen),
+    Spec::new("hvals", 2, READ, "hash", "2.0.0", "Lists the values of a hash")
+        .keys(ONE_READ)
+        .tips(UNORDERED)
+        .runs(hashes::hvals),
     Spec::new("incr", 2, GROW_FAST, "string", "1.0.0", "Adds one to a number")
         .keys(ONE_CHANGED)
         .runs(counters::incr),

@@ -5,6 +5,7 @@ use common::storage::engine::MAX_KEY;
 use leader::state_machine::Refused;
 
 use super::command::{Command, Query};
+use super::elements::MAX_ELEMENT_BYTES;
 use super::rows::BEFORE_KEY;
 use super::transaction;
 
@@ -33,6 +34,13 @@ pub(super) fn check(command: &Command) -> Result<(), Refused> {
         }
         Command::Rename { from, to, .. } | Command::Copy { from, to, .. } => key(from).and(key(to)),
         Command::Transaction { steps, .. } => transaction::check(steps),
+        Command::HashSet { key: name, pairs, .. } => {
+            key(name)?;
+            pairs.iter().try_for_each(|(field, bytes)| element(field).and(value(bytes)))
+        }
+        Command::HashIncrement { key: name, field, .. }
+        | Command::HashIncrementFloat { key: name, field, .. } => key(name).and(element(field)),
+        Command::HashDelete { .. } => Ok(()),
         // A key that is too long is not there: that is no error where keys are looked up only.
         Command::Delete { .. } | Command::Flush | Command::Sweep { .. } | Command::Query(_) => {
             Ok(())
@@ -49,6 +57,7 @@ pub(super) fn shrinks(command: &Command) -> bool {
         command,
         Command::GetDelete { .. }
             | Command::Delete { .. }
+            | Command::HashDelete { .. }
             | Command::Flush
             | Command::Sweep { .. }
             | Command::Query(_)
@@ -71,7 +80,10 @@ impl Query {
             | Self::Kind { .. }
             | Self::Remaining { .. }
             | Self::Deadline { .. }
+            | Self::HashCount { .. }
             | Self::Count => true,
+            Self::HashGet { fields, .. } => fields.len() <= 16,
+            Self::HashAll { .. } | Self::HashStep { .. } => false,
         }
     }
 }
@@ -83,6 +95,17 @@ fn key(name: &Bytes) -> Result<(), Refused> {
     let size = name.len();
     Err(Refused {
         reason: format!("a key of {size} bytes is over the limit of {MAX_KEY_BYTES}; shorten it"),
+    })
+}
+
+fn element(bytes: &Bytes) -> Result<(), Refused> {
+    if bytes.len() <= MAX_ELEMENT_BYTES {
+        return Ok(());
+    }
+    let size = bytes.len();
+    let limit = MAX_ELEMENT_BYTES;
+    Err(Refused {
+        reason: format!("an element of {size} bytes is over the limit of {limit}; shorten it"),
     })
 }
 

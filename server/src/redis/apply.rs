@@ -12,11 +12,11 @@ use super::cut::Cut;
 use super::extended::Extended;
 use super::query::text;
 use super::state::{Slot, State};
-use super::{sweep, transaction};
+use super::{hashes, sweep, transaction};
 use crate::resp::{Decimal, parse_i64};
 
 /// Why a command came to no reply of its own.
-enum Stop {
+pub(super) enum Stop {
     Refusal(Refusal),
     Engine(EngineError),
 }
@@ -125,7 +125,11 @@ fn dispatch(state: &mut State<'_, '_>, command: &Command) -> Result<Reply, Stop>
         Command::Copy { from, to, condition } => {
             let (source, target) = (state.slot(from)?, state.slot(to)?);
             match source.present().cloned() {
-                Some(record) if holds(*condition, &target) && from != to => {
+                Some(mut record) if holds(*condition, &target) && from != to => {
+                    if let Some(elements) = &mut record.elements {
+                        *elements =
+                            state.copy_elements(*elements)?.ok_or(Refusal::TooManyElements)?;
+                    }
                     let deadline = record.deadline;
                     state.store_again(target, record, deadline);
                     Ok(Reply::Integer(1))
@@ -143,6 +147,12 @@ fn dispatch(state: &mut State<'_, '_>, command: &Command) -> Result<Reply, Stop>
             Ok(Reply::Done)
         }
         Command::Sweep { limit } => Ok(Reply::Integer(sweep::sweep(state, *limit)? as i64)),
+        Command::HashSet { key, pairs, condition } => hashes::set(state, key, pairs, *condition),
+        Command::HashDelete { key, fields } => hashes::delete(state, key, fields),
+        Command::HashIncrement { key, field, by } => hashes::increment(state, key, field, *by),
+        Command::HashIncrementFloat { key, field, by } => {
+            hashes::increment_float(state, key, field, by)
+        }
         Command::Query(_) | Command::Transaction { .. } => {
             Ok(Reply::Refused(Refusal::Inadmissible))
         }
@@ -270,7 +280,7 @@ fn rename(
     }
     if from != to {
         let deadline = record.deadline;
-        state.remove(source);
+        state.detach(source);
         state.store_again(target, record, deadline);
     }
     Ok(Reply::Done)

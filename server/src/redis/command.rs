@@ -130,6 +130,40 @@ pub enum Command {
         /// Encoded commands, at most [`MAX_STEPS`](super::MAX_STEPS).
         steps: Vec<Bytes>,
     },
+    /// Fields of a hash get values; answers how many are new. HSET, HMSET, HSETNX.
+    HashSet {
+        /// The key.
+        key: Bytes,
+        /// Fields and values, the last one winning where a field is named twice.
+        pairs: Vec<(Bytes, Bytes)>,
+        /// When it takes place, by every field.
+        condition: Condition,
+    },
+    /// Fields of a hash are gone; answers how many were there. HDEL.
+    HashDelete {
+        /// The key.
+        key: Bytes,
+        /// The fields.
+        fields: Vec<Bytes>,
+    },
+    /// Adds to a decimal number in a field, absent being 0; answers the sum. HINCRBY.
+    HashIncrement {
+        /// The key.
+        key: Bytes,
+        /// The field.
+        field: Bytes,
+        /// How much.
+        by: i64,
+    },
+    /// Adds to a number with a fraction in a field; answers the sum's text. HINCRBYFLOAT.
+    HashIncrementFloat {
+        /// The key.
+        key: Bytes,
+        /// The field.
+        field: Bytes,
+        /// How much, as text.
+        by: Bytes,
+    },
 }
 
 /// A read that costs little enough to be ordered among writes.
@@ -182,6 +216,35 @@ pub enum Query {
     },
     /// How many keys there are; some of them may be due. DBSIZE.
     Count,
+    /// Values of fields of a hash. HGET, HMGET, HEXISTS, HSTRLEN.
+    HashGet {
+        /// The key.
+        key: Bytes,
+        /// The fields.
+        fields: Vec<Bytes>,
+    },
+    /// How many fields a hash has. HLEN.
+    HashCount {
+        /// The key.
+        key: Bytes,
+    },
+    /// All fields of a hash, each followed by its value. HGETALL, HKEYS, HVALS.
+    HashAll {
+        /// The key.
+        key: Bytes,
+    },
+    /// About so many fields of a hash from a cursor on: the next cursor as text, then fields, each
+    /// followed by its value. HSCAN.
+    HashStep {
+        /// The key.
+        key: Bytes,
+        /// Where to go on; 0 begins.
+        cursor: u64,
+        /// About how many.
+        count: u64,
+        /// What fields must match.
+        pattern: Option<Bytes>,
+    },
 }
 
 /// When a write takes place.
@@ -298,4 +361,16 @@ pub enum Refusal {
     /// The command does not pass admission; it should not have been proposed.
     #[error("ERR the command was not admitted; nothing changed")]
     Inadmissible,
+    /// The field's value is not the text of a 64-bit number.
+    #[error("ERR hash value is not an integer")]
+    HashNotAnInteger,
+    /// The field's value is not the text of a number.
+    #[error("ERR hash value is not a float")]
+    HashNotAFloat,
+    /// The increment is not a finite number.
+    #[error("ERR value is NaN or Infinity")]
+    NanOrInfinity,
+    /// The key has more elements than one command may copy.
+    #[error("ERR the key has too many elements to be copied in one step; copy them in parts")]
+    TooManyElements,
 }

@@ -42,6 +42,10 @@ impl<'a> Cut<'a> {
         Ok(Self { state, ledger, clock: clock.millis(), now: now.millis() })
     }
 
+    pub(super) fn state(&self) -> &dyn Read {
+        self.state
+    }
+
     /// Answers a read.
     pub fn answer(&self, query: &Query) -> Result<Reply, EngineError> {
         query::answer(self, query)

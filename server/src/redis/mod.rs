@@ -8,6 +8,8 @@
 //! keyspace "redis.ledger": ""                                  -> generation, oldest, counts
 //! keyspace "redis.keys":   generation | hash of the key | key  -> record
 //! keyspace "redis.expiry": generation | deadline | key         -> nothing
+//! keyspace "redis.elements": generation | elements | hash | element -> value
+//! keyspace "redis.dropped":  generation | elements             -> nothing
 //! ```
 //!
 //! Keys stand in the order of an eight-byte hash, so that a cursor of SCAN is a plain number, and
@@ -16,15 +18,17 @@
 //! from then on, and [`StateMachine::due`] asks for sweeping them piece by piece, as it does for what
 //! has expired.
 //!
-//! What it does not do yet: types other than strings (their records are laid out, and every command
-//! for strings refuses them).
+//! What it does not do yet: lists, sets and sorted sets (their records are laid out, and commands for
+//! other types refuse them).
 
 mod admission;
 mod apply;
 mod command;
 mod cut;
+mod elements;
 mod extended;
 mod glob;
+mod hashes;
 mod query;
 mod record;
 mod rows;
@@ -43,6 +47,7 @@ pub use command::{
     Answer, Command, Condition, ExpireCondition, Lifetime, Moment, Query, Refusal, Reply,
 };
 pub use cut::{Cut, Found};
+pub use elements::MAX_ELEMENT_BYTES;
 pub use glob::matches;
 pub use record::{Elements, Kind, Record};
 pub use transaction::{MAX_STEPS, replies, step};
@@ -51,6 +56,10 @@ pub use transaction::{MAX_STEPS, replies, step};
 const KEYS: Keyspace = Keyspace("redis.keys");
 /// Deadlines in order, each with its key.
 const EXPIRY: Keyspace = Keyspace("redis.expiry");
+/// Elements of keys, by their owner and hash.
+const ELEMENTS: Keyspace = Keyspace("redis.elements");
+/// Owners whose keys are gone.
+const DROPPED: Keyspace = Keyspace("redis.dropped");
 /// The one row that counts.
 const LEDGER: Keyspace = Keyspace("redis.ledger");
 

@@ -6,6 +6,8 @@ use common::storage::engine::EngineError;
 use super::MAX_REPLY_BYTES;
 use super::command::{Query, Refusal, Reply};
 use super::cut::Cut;
+use super::elements::Owner;
+use super::glob::matches;
 use super::record::{Kind, Record};
 
 /// Answers a read.
@@ -53,8 +55,72 @@ pub(super) fn answer(cut: &Cut<'_>, query: &Query) -> Result<Reply, EngineError>
         Query::Deadline { key } => {
             Reply::Integer(deadline(cut, key)?.map_or_else(|code| code, |at| at as i64))
         }
+        Query::HashGet { key, fields } => match hash(cut, key)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Values(vec![None; fields.len()]),
+            Ok(Some((owner, _))) => {
+                let (mut values, mut bytes) = (Vec::with_capacity(fields.len()), 0);
+                for field in fields {
+                    let value = owner.get(cut.state(), field)?;
+                    bytes += value.as_ref().map_or(0, Bytes::len);
+                    if bytes > MAX_REPLY_BYTES {
+                        return Ok(Reply::Refused(Refusal::ReplyTooLong));
+                    }
+                    values.push(value);
+                }
+                Reply::Values(values)
+            }
+        },
+        Query::HashCount { key } => match hash(cut, key)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(found) => Reply::Integer(found.map_or(0, |(_, count)| count as i64)),
+        },
+        Query::HashAll { key } => match hash(cut, key)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Values(Vec::new()),
+            Ok(Some((owner, _))) => {
+                let (mut values, mut bytes) = (Vec::new(), 0);
+                owner.each(cut.state(), |field, value| {
+                    bytes += field.len() + value.len();
+                    values.extend([Some(field), Some(value)]);
+                    bytes <= MAX_REPLY_BYTES
+                })?;
+                if bytes > MAX_REPLY_BYTES {
+                    return Ok(Reply::Refused(Refusal::ReplyTooLong));
+                }
+                Reply::Values(values)
+            }
+        },
+        Query::HashStep { key, cursor, count, pattern } => match hash(cut, key)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Values(vec![Some(Bytes::from_static(b"0"))]),
+            Ok(Some((owner, _))) => {
+                let count = (*count).clamp(1, MAX_STEP) as usize;
+                let (found, next) = owner.step(cut.state(), *cursor, count)?;
+                let mut values = vec![Some(Bytes::from(next.to_string()))];
+                let fits = |(field, _): &(Bytes, Bytes)| {
+                    pattern.as_ref().is_none_or(|pattern| matches(pattern, field))
+                };
+                let found = found.into_iter().filter(fits);
+                values.extend(found.flat_map(|(field, value)| [Some(field), Some(value)]));
+                Reply::Values(values)
+            }
+        },
         Query::Count => Reply::Integer(cut.count() as i64),
     })
+}
+
+/// The most fields that one step of a scan looks at, whatever its COUNT.
+const MAX_STEP: u64 = 10_000;
+
+/// The fields of a hash, and how many there are.
+fn hash(cut: &Cut<'_>, key: &[u8]) -> Result<Result<Option<(Owner, u64)>, Refusal>, EngineError> {
+    let Some(record) = cut.get(key)? else { return Ok(Ok(None)) };
+    let Some(elements) = record.elements.filter(|_| record.kind == Kind::Hash) else {
+        return Ok(Err(Refusal::WrongType));
+    };
+    let owner = Owner { state: cut.ledger.generation, elements: elements.generation };
+    Ok(Ok(Some((owner, elements.count))))
 }
 
 /// The value of a string.

@@ -3,7 +3,8 @@
 //! ```text
 //! key's row:           generation: u32 | siphash13 of the key: u64 | key
 //! deadline's row:      generation: u32 | deadline: u64 | key
-//! ledger, version 1:   version: u8 = 1 | generation: u32 | oldest: u32 | count: u64
+//! ledger, version 1:   version: u8 = 1 | generation: u32 | oldest: u32 | count: u64 | dated: u64
+//!                      | elements: u64
 //! ```
 //!
 //! All numbers here are big-endian, so that rows stand in their order.
@@ -72,10 +73,12 @@ pub(super) struct Ledger {
     pub(super) count: u64,
     /// Those of them that have a deadline.
     pub(super) dated: u64,
+    /// The generation of the next key's elements.
+    pub(super) elements: u64,
 }
 
 const VERSION: u8 = 1;
-const LENGTH: usize = 25;
+const LENGTH: usize = 33;
 
 impl Ledger {
     pub(super) fn read(state: &dyn Read) -> Result<Self, EngineError> {
@@ -92,6 +95,7 @@ impl Ledger {
         out.put_u32(self.oldest);
         out.put_u64(self.count);
         out.put_u64(self.dated);
+        out.put_u64(self.elements);
         out.freeze()
     }
 
@@ -108,6 +112,7 @@ impl Ledger {
             oldest: bytes.get_u32(),
             count: bytes.get_u64(),
             dated: bytes.get_u64(),
+            elements: bytes.get_u64(),
         })
     }
 }

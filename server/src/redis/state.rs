@@ -8,9 +8,15 @@ use leader::state_machine::{Draft, Stamp};
 
 use super::admission::fits;
 use super::command::{Lifetime, Moment};
-use super::record::{Kind, Record};
+use super::elements::Owner;
+use super::record::{Elements, Kind, Record};
 use super::rows::{Ledger, deadline_row, key_row};
-use super::{EXPIRY, KEYS, LEDGER};
+use super::{DROPPED, ELEMENTS, EXPIRY, KEYS, LEDGER};
+
+/// The most elements, and the most bytes of them, that one COPY copies, so that no entry takes long
+/// to apply.
+const MAX_COPIED: usize = 10_000;
+const MAX_COPIED_BYTES: usize = 8 << 20;
 
 /// The state under one command.
 pub(super) struct State<'s, 'd> {
@@ -72,6 +78,12 @@ impl<'s, 'd> State<'s, 'd> {
         Ok(Slot { key, row, stored, clock })
     }
 
+    /// A new record, without a deadline.
+    pub(super) fn record(&self, kind: Kind) -> Record {
+        let revision = Revision { index: self.stamp.index, sub: self.stamp.sub };
+        Record { kind, revision, deadline: None, elements: None, value: Bytes::new() }
+    }
+
     /// The key holds a string from now on.
     pub(super) fn store_string(&mut self, slot: Slot<'_>, value: Bytes, deadline: Option<u64>) {
         let revision = Revision { index: self.stamp.index, sub: self.stamp.sub };
@@ -90,6 +102,12 @@ impl<'s, 'd> State<'s, 'd> {
             return self.remove(slot);
         }
         let generation = self.ledger.generation;
+        let owned = |record: &Record| record.elements.map(|elements| elements.generation);
+        if let Some(stored) = &slot.stored
+            && owned(stored) != owned(record)
+        {
+            self.drop_elements(stored);
+        }
         let former = slot.stored.as_ref().and_then(|stored| stored.deadline);
         if former != record.deadline {
             if let Some(former) = former {
@@ -108,8 +126,50 @@ impl<'s, 'd> State<'s, 'd> {
         self.draft.put(KEYS, slot.row, record.encode());
     }
 
-    /// The key is gone.
+    /// Copies elements under a generation of their own, unless there are too many for one step.
+    pub(super) fn copy_elements(
+        &mut self,
+        from: Elements,
+    ) -> Result<Option<Elements>, EngineError> {
+        let owner = |elements| Owner { state: self.ledger.generation, elements };
+        let (source, target) = (owner(from.generation), owner(self.ledger.elements));
+        if from.count > MAX_COPIED as u64 {
+            return Ok(None);
+        }
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        source.each(self.draft, |element, value| {
+            bytes += element.len() + value.len();
+            rows.push((target.row(&element), value));
+            bytes <= MAX_COPIED_BYTES
+        })?;
+        if bytes > MAX_COPIED_BYTES {
+            return Ok(None);
+        }
+        for (row, value) in rows {
+            self.draft.put(ELEMENTS, row, value);
+        }
+        self.ledger.elements += 1;
+        Ok(Some(Elements { generation: target.elements, ..from }))
+    }
+
+    /// The elements of a record are not needed any more.
+    pub(super) fn drop_elements(&mut self, record: &Record) {
+        if let Some(elements) = record.elements {
+            let owner = Owner { state: self.ledger.generation, elements: elements.generation };
+            self.draft.put(DROPPED, owner.dropped(), Bytes::new());
+        }
+    }
+
+    /// The key is gone, with its elements.
     pub(super) fn remove(&mut self, slot: Slot<'_>) {
+        if let Some(record) = &slot.stored {
+            self.drop_elements(record);
+        }
+        self.detach(slot);
+    }
+
+    /// The key is gone, and its elements become another one's.
+    pub(super) fn detach(&mut self, slot: Slot<'_>) {
         let Some(record) = slot.stored else { return };
         if let Some(deadline) = record.deadline {
             self.draft.delete(EXPIRY, deadline_row(self.ledger.generation, deadline, slot.key));

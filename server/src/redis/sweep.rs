@@ -1,4 +1,5 @@
-//! Removing what nobody can see any more: keys that are due, and rows that a flush has left.
+//! Removing what nobody can see any more: keys that are due, elements whose key is gone, and rows that
+//! a flush has left.
 
 use std::ops::Bound;
 
@@ -6,9 +7,11 @@ use bytes::Bytes;
 use common::clock::Hlc;
 use common::storage::engine::{EngineError, KeyRange, Keyspace, PageLimit, Read};
 
+use super::elements::first_dropped;
+use super::record::Record;
 use super::rows::{Ledger, first_row, key_row, parse_row};
 use super::state::State;
-use super::{EXPIRY, KEYS, MAX_SWEEP};
+use super::{DROPPED, ELEMENTS, EXPIRY, KEYS, MAX_SWEEP};
 
 /// Bytes of rows over which a sweep removes no further ones.
 const SWEEP_BYTES: usize = 1 << 20;
@@ -20,6 +23,9 @@ pub(super) fn is_due(state: &dyn Read, upto: Hlc) -> Result<bool, EngineError> {
         return Ok(true);
     }
     let due = due_deadlines(ledger.generation, upto.millis());
+    if first_dropped(state, ledger.generation)?.is_some() {
+        return Ok(true);
+    }
     Ok(!state.scan(EXPIRY, &due, PageLimit { items: 1, bytes: 0 })?.items.is_empty())
 }
 
@@ -32,18 +38,36 @@ pub(super) fn sweep(state: &mut State<'_, '_>, limit: u32) -> Result<usize, Engi
     let due = due_deadlines(generation, state.clock());
     for row in rows(state, EXPIRY, due, limit)?.0 {
         let (_, key) = parse_row(row.clone())?;
-        state.draft.delete(KEYS, key_row(generation, &key));
+        let key_row = key_row(generation, &key);
+        if let Some(bytes) = state.draft.get(KEYS, &key_row)? {
+            state.drop_elements(&Record::decode(&key, bytes)?);
+        }
+        state.draft.delete(KEYS, key_row);
         state.draft.delete(EXPIRY, row);
         state.ledger.count = state.ledger.count.saturating_sub(1);
         state.ledger.dated = state.ledger.dated.saturating_sub(1);
+        swept += 1;
+    }
+    while swept < limit
+        && let Some(owner) = first_dropped(state.draft, generation)?
+    {
+        let (found, more) = rows(state, ELEMENTS, owner.from(0), limit - swept)?;
+        swept += found.len();
+        for row in found {
+            state.draft.delete(ELEMENTS, row);
+        }
+        if more {
+            return Ok(swept);
+        }
+        state.draft.delete(DROPPED, owner.dropped());
         swept += 1;
     }
     if state.ledger.oldest < generation {
         let older =
             KeyRange { start: Bound::Unbounded, end: Bound::Excluded(first_row(generation, 0)) };
         let mut left = false;
-        for keyspace in [KEYS, EXPIRY] {
-            let (found, more) = rows(state, keyspace, older.clone(), limit - swept)?;
+        for keyspace in [KEYS, EXPIRY, ELEMENTS, DROPPED] {
+            let (found, more) = rows(state, keyspace, older.clone(), limit.saturating_sub(swept))?;
             swept += found.len();
             for row in found {
                 state.draft.delete(keyspace, row);

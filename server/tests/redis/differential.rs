@@ -24,7 +24,7 @@ impl Pair {
         let equal = match name.as_slice() {
             b"ttl" | b"expiretime" => near(&ours, &real, 1),
             b"pttl" | b"pexpiretime" => near(&ours, &real, 1_000),
-            b"keys" => sorted(&ours) == sorted(&real),
+            b"keys" | b"hgetall" | b"hkeys" | b"hvals" | b"hscan" => sorted(&ours) == sorted(&real),
             _ => ours == real,
         };
         (!equal).then(|| {
@@ -198,7 +198,8 @@ impl Random {
 
     fn command(&self) -> Vec<Vec<u8>> {
         let (key, other, value) = (self.key(), self.key(), self.value());
-        let line = match self.below(40) {
+        let field = ["f", "g", "h"][self.below(3) as usize];
+        let line = match self.below(54) {
             0..=3 => format!(
                 "SET {key} {value}{}{}",
                 self.options(&["NX", "XX", "GET", "KEEPTTL", "nx", "get"]),
@@ -242,6 +243,18 @@ impl Random {
             35 => format!("RENAME {key} {other}"),
             36 => format!("RENAMENX {key} {other}"),
             37 => format!("COPY {key} {other}{}", self.options(&["REPLACE", "DB 0"])),
+            40..=42 => format!("HSET {key} {field} {value} g {}", self.value()),
+            43 => format!("HGET {key} {field}"),
+            44 => format!("HDEL {key} {field} g"),
+            45 => format!("HGETALL {key}"),
+            46 => format!("HINCRBY {key} {field} {}", self.number()),
+            47 => format!("HINCRBYFLOAT {key} {field} {}", self.float()),
+            48 => format!("HSETNX {key} {field} {value}"),
+            49 => format!("HMGET {key} {field} f g"),
+            50 => format!("HLEN {key}"),
+            51 => format!("HEXISTS {key} {field}"),
+            52 => format!("HKEYS {key}"),
+            53 => format!("HSCAN {key} 0 MATCH ?"),
             38 => self.pick(&["KEYS *", "KEYS [a-c]", "TOUCH a b", "UNLINK c"]),
             _ => self.pick(&["GET", "SET a", "MSET a", "NOSUCH x", "CLIENT", "OBJECT FOO", "TTL"]),
         };

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::rows::{first_row, hash, parse_row};
 use super::*;
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
@@ -39,9 +39,9 @@ fn rows_keep_their_bytes() {
     assert_eq!(hex(&key_row(1, b"key")), format!("00000001{:016x}6b6579", hash(b"key")));
     assert_eq!([hash(b""), hash(b"a"), hash(b"key:1")], HASHES);
     assert_eq!(hex(&deadline_row(2, 0x0102, b"k")), "0000000200000000000001026b");
-    let ledger = Ledger { generation: 1, oldest: 2, count: 3, dated: 4 };
+    let ledger = Ledger { generation: 1, oldest: 2, count: 3, dated: 4, elements: 5 };
     let bytes = ledger.encode();
-    assert_eq!(hex(&bytes), "01000000010000000200000000000000030000000000000004");
+    assert_eq!(hex(&bytes), "010000000100000002000000000000000300000000000000040000000000000005");
     assert_eq!(Ledger::decode(bytes).unwrap(), ledger);
 }
 
@@ -98,6 +98,20 @@ fn commands_keep_their_bytes() {
         (Command::Query(Query::Remaining { key: k() }), "0f06016b"),
         (Command::Query(Query::Deadline { key: k() }), "0f07016b"),
         (Command::Query(Query::Count), "0f08"),
+        (Command::Query(Query::HashGet { key: k(), fields: vec![v()] }), "0f09016b010176"),
+        (Command::Query(Query::HashCount { key: k() }), "0f0a016b"),
+        (Command::Query(Query::HashAll { key: k() }), "0f0b016b"),
+        (
+            Command::Query(Query::HashStep { key: k(), cursor: 5, count: 10, pattern: None }),
+            "0f0c016b050a00",
+        ),
+        (
+            Command::HashSet { key: k(), pairs: vec![(v(), v())], condition: Condition::IfAbsent },
+            "11016b010176017601",
+        ),
+        (Command::HashDelete { key: k(), fields: vec![v()] }, "12016b010176"),
+        (Command::HashIncrement { key: k(), field: v(), by: 1 }, "13016b017602"),
+        (Command::HashIncrementFloat { key: k(), field: v(), by: "1".into() }, "14016b01760131"),
         (
             Command::Transaction {
                 watched: vec![(k(), Some(Revision { index: 5, sub: 1 })), (v(), None)],

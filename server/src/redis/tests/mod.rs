@@ -1,15 +1,19 @@
 //! The machine against tables, a model, itself, and golden bytes.
 
+mod elements;
 mod golden;
 mod model;
 mod scan;
 mod tables;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use common::clock::Hlc;
 use common::storage::engine::{Engine, KeyRange, MemoryEngine, PageLimit, Read};
 use leader::state_machine::{Draft, Stamp, StateMachine};
 
+use super::elements::Owner;
 use super::record::Record;
 use super::rows::{Ledger, deadline_row, key_row};
 use super::*;
@@ -95,7 +99,7 @@ fn keys(names: &[&str]) -> Vec<Bytes> {
     names.iter().map(|name| (*name).to_owned().into()).collect()
 }
 
-/// The stored rows fit together: a deadline has its row, a row its deadline, the ledger its counts.
+/// The stored rows fit together: elements have their key or are dropped, a deadline has its row, a row its deadline, the ledger its counts.
 fn check_rows(engine: &MemoryEngine) {
     let limit = PageLimit { items: 100_000, bytes: 1 << 30 };
     let ledger = Ledger::read(engine).unwrap();
@@ -105,12 +109,25 @@ fn check_rows(engine: &MemoryEngine) {
         items.into_iter().filter(|(row, _)| row.starts_with(&generation)).collect::<Vec<_>>()
     };
     let (mut expected, mut count) = (Vec::new(), 0);
+    let mut owners: BTreeMap<Owner, u64> = BTreeMap::new();
+    for (row, _) in all(ELEMENTS) {
+        *owners.entry(Owner::of(&row).unwrap()).or_default() += 1;
+    }
     for (row, value) in all(KEYS) {
         let (_, key) = rows::parse_row(row.clone()).unwrap();
         assert_eq!(row, key_row(ledger.generation, &key));
         let record = Record::decode(&key, value).unwrap();
         count += 1;
+        if let Some(elements) = record.elements {
+            let owner = Owner { state: ledger.generation, elements: elements.generation };
+            assert_eq!(owners.remove(&owner), Some(elements.count), "elements of {key:?}");
+        }
         expected.extend(record.deadline.map(|at| deadline_row(ledger.generation, at, &key)));
+    }
+    let dropped = all(DROPPED);
+    let dropped: Vec<Owner> = dropped.iter().map(|(row, _)| Owner::of(row).unwrap()).collect();
+    for owner in owners.keys() {
+        assert!(dropped.contains(owner), "elements of nobody: {owner:?}");
     }
     expected.sort();
     let dated: Vec<Bytes> = all(EXPIRY).into_iter().map(|(row, _)| row).collect();

@@ -7,11 +7,39 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a key holds: a value and when it is gone.
+/// What a key holds, and when it is gone. It is a hash if it has fields.
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     value: Bytes,
+    fields: BTreeMap<Bytes, Bytes>,
     deadline: Option<u64>,
+}
+
+fn text(value: impl Into<Bytes>, deadline: Option<u64>) -> Entry {
+    Entry { value: value.into(), fields: BTreeMap::new(), deadline }
+}
+
+/// The key that a command takes for a string, if it minds what it holds.
+fn needs_text(command: &Command) -> Option<&Bytes> {
+    match command {
+        Command::Set { key, answer: Answer::Previous, .. }
+        | Command::GetDelete { key }
+        | Command::GetExpire { key, .. }
+        | Command::Append { key, .. }
+        | Command::Increment { key, .. } => Some(key),
+        _ => None,
+    }
+}
+
+/// The key that a command takes for a hash.
+fn needs_hash(command: &Command) -> Option<&Bytes> {
+    match command {
+        Command::HashSet { key, .. }
+        | Command::HashDelete { key, .. }
+        | Command::HashIncrement { key, .. }
+        | Command::Query(Query::HashGet { key, .. } | Query::HashCount { key }) => Some(key),
+        _ => None,
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -40,7 +68,56 @@ impl Model {
             Condition::IfAbsent => !there,
             Condition::IfPresent => there,
         };
+        let is_hash = |key: &Bytes| self.0.get(key).map(|entry| !entry.fields.is_empty());
+        if needs_text(command).is_some_and(|key| is_hash(key) == Some(true))
+            || needs_hash(command).is_some_and(|key| is_hash(key) == Some(false))
+        {
+            return Reply::Refused(Refusal::WrongType);
+        }
         match command {
+            Command::HashSet { key, pairs, condition } => {
+                let fields = self.0.get(key).map(|entry| entry.fields.clone()).unwrap_or_default();
+                if !pairs.iter().all(|(field, _)| fits(*condition, fields.contains_key(field))) {
+                    return Reply::Integer(0);
+                }
+                let entry = self.0.entry(key.clone()).or_insert(text("", None));
+                let before = entry.fields.len();
+                entry.fields.extend(pairs.iter().cloned());
+                Reply::Integer((entry.fields.len() - before) as i64)
+            }
+            Command::HashDelete { key, fields } => {
+                let Some(entry) = self.0.get_mut(key) else { return Reply::Integer(0) };
+                let before = entry.fields.len();
+                entry.fields.retain(|field, _| !fields.contains(field));
+                let removed = before - entry.fields.len();
+                if entry.fields.is_empty() {
+                    self.0.remove(key);
+                }
+                Reply::Integer(removed as i64)
+            }
+            Command::HashIncrement { key, field, by } => {
+                let former = self.0.get(key).and_then(|entry| entry.fields.get(field).cloned());
+                let former = former.unwrap_or_else(|| "0".into());
+                let former = std::str::from_utf8(&former).unwrap();
+                let Some(number) = former.parse::<i64>().ok().filter(|n| n.to_string() == former)
+                else {
+                    return Reply::Refused(Refusal::HashNotAnInteger);
+                };
+                let Some(sum) = number.checked_add(*by) else {
+                    return Reply::Refused(Refusal::Overflow);
+                };
+                let entry = self.0.entry(key.clone()).or_insert(text("", None));
+                entry.fields.insert(field.clone(), sum.to_string().into());
+                Reply::Integer(sum)
+            }
+            Command::Query(Query::HashGet { key, fields }) => {
+                let entry = self.0.get(key);
+                let get = |field| entry.and_then(|entry| entry.fields.get(field).cloned());
+                Reply::Values(fields.iter().map(get).collect())
+            }
+            Command::Query(Query::HashCount { key }) => {
+                Reply::Integer(self.0.get(key).map_or(0, |entry| entry.fields.len() as i64))
+            }
             Command::Transaction { steps, .. } => {
                 let replies = steps.iter().map(|step| {
                     let command: Command = codec::decode_body(step).unwrap();
@@ -53,7 +130,7 @@ impl Model {
                 let holds = fits(*condition, former.is_some());
                 if holds {
                     let deadline = lifetime(*life, former.as_ref().and_then(|e| e.deadline));
-                    self.0.insert(key.clone(), Entry { value: value.clone(), deadline });
+                    self.0.insert(key.clone(), text(value.clone(), deadline));
                 }
                 match (answer, holds) {
                     (Answer::Previous, _) => Reply::Value(former.map(|entry| entry.value)),
@@ -74,20 +151,20 @@ impl Model {
                     return Reply::NotDone;
                 }
                 for (key, value) in pairs {
-                    self.0.insert(key.clone(), Entry { value: value.clone(), deadline: None });
+                    self.0.insert(key.clone(), text(value.clone(), None));
                 }
                 Reply::Done
             }
             Command::Append { key, value } => {
                 let entry = self.0.entry(key.clone());
-                let entry = entry.or_insert(Entry { value: Bytes::new(), deadline: None });
+                let entry = entry.or_insert(text("", None));
                 entry.value = [&entry.value[..], value].concat().into();
                 Reply::Integer(entry.value.len() as i64)
             }
             Command::Increment { key, by } => {
                 let entry = self.0.get(key).cloned();
-                let text = entry.as_ref().map_or("0", |e| std::str::from_utf8(&e.value).unwrap());
-                let Some(number) = text.parse::<i64>().ok().filter(|n| n.to_string() == text)
+                let former = entry.as_ref().map_or("0", |e| std::str::from_utf8(&e.value).unwrap());
+                let Some(number) = former.parse::<i64>().ok().filter(|n| n.to_string() == former)
                 else {
                     return Reply::Refused(Refusal::NotAnInteger);
                 };
@@ -95,7 +172,7 @@ impl Model {
                     return Reply::Refused(Refusal::Overflow);
                 };
                 let deadline = entry.and_then(|entry| entry.deadline);
-                self.0.insert(key.clone(), Entry { value: sum.to_string().into(), deadline });
+                self.0.insert(key.clone(), text(sum.to_string(), deadline));
                 Reply::Integer(sum)
             }
             Command::Delete { keys } => Reply::Integer(
@@ -147,7 +224,10 @@ impl Model {
                 Reply::Done
             }
             Command::Query(Query::GetMany { keys }) => Reply::Values(
-                keys.iter().map(|key| self.0.get(key).map(|entry| entry.value.clone())).collect(),
+                keys.iter()
+                    .map(|key| self.0.get(key).filter(|entry| entry.fields.is_empty()))
+                    .map(|entry| entry.map(|entry| entry.value.clone()))
+                    .collect(),
             ),
             Command::Query(Query::Deadline { key }) => Reply::Integer(match self.0.get(key) {
                 None => -2,
@@ -162,6 +242,10 @@ impl Model {
 
 fn key() -> impl Strategy<Value = Bytes> {
     (b'a'..b'e').prop_map(|letter| Bytes::from(vec![letter]))
+}
+
+fn field() -> impl Strategy<Value = Bytes> {
+    (b'f'..b'i').prop_map(|letter| Bytes::from(vec![letter]))
 }
 
 fn value() -> impl Strategy<Value = Bytes> {
@@ -234,6 +318,15 @@ fn single() -> impl Strategy<Value = Command> {
             .prop_map(|(from, to, condition)| Command::Rename { from, to, condition }),
         1 => (key(), key(), condition())
             .prop_map(|(from, to, condition)| Command::Copy { from, to, condition }),
+        4 => (key(), prop::collection::vec((field(), value()), 1..4), condition())
+            .prop_map(|(key, pairs, condition)| Command::HashSet { key, pairs, condition }),
+        2 => (key(), prop::collection::vec(field(), 1..3))
+            .prop_map(|(key, fields)| Command::HashDelete { key, fields }),
+        2 => (key(), field(), -3..3_i64)
+            .prop_map(|(key, field, by)| Command::HashIncrement { key, field, by }),
+        1 => (key(), prop::collection::vec(field(), 1..3))
+            .prop_map(|(key, fields)| Command::Query(Query::HashGet { key, fields })),
+        1 => key().prop_map(|key| Command::Query(Query::HashCount { key })),
         1 => Just(Command::Flush),
         2 => (0..4_u32).prop_map(|limit| Command::Sweep { limit }),
         1 => prop::collection::vec(key(), 0..4)
@@ -280,7 +373,19 @@ proptest! {
             let found = cut.scan(cursor, 2).unwrap();
             for (key, _) in found.keys {
                 let record = cut.get(&key).unwrap().expect("a key of the scan");
-                all.insert(key, Entry { value: record.value, deadline: record.deadline });
+                let mut entry = text(record.value, record.deadline);
+                if record.kind == Kind::Hash {
+                    let Reply::Values(found) =
+                        cut.answer(&Query::HashAll { key: key.clone() }).unwrap()
+                    else {
+                        panic!("a hash that cannot be read");
+                    };
+                    let pairs = found.chunks_exact(2);
+                    entry.fields = pairs
+                        .map(|pair| (pair[0].clone().unwrap(), pair[1].clone().unwrap()))
+                        .collect();
+                }
+                all.insert(key, entry);
             }
             cursor = found.next;
             if cursor == 0 {
@@ -288,8 +393,11 @@ proptest! {
             }
         }
         prop_assert_eq!(cut.count(), model.0.len() as u64);
-        prop_assert_eq!(all, model.0);
+        prop_assert_eq!(&all, &model.0);
         prop_assert_eq!(bench.rows(KEYS).len() as u64, cut.count(), "nothing is left unswept");
+        let fields = model.0.values().map(|entry| entry.fields.len()).sum::<usize>();
+        prop_assert_eq!(bench.rows(ELEMENTS).len(), fields, "nor are elements");
+        prop_assert_eq!(bench.rows(DROPPED), Vec::new());
     }
 
     /// One member applies entry by entry; another, after a restart, several in one batch. They hold
@@ -312,7 +420,7 @@ proptest! {
             }
         }
         other.engine.write(draft.into_batch()).unwrap();
-        for keyspace in [KEYS, EXPIRY, LEDGER] {
+        for keyspace in [KEYS, EXPIRY, LEDGER, ELEMENTS, DROPPED] {
             prop_assert_eq!(one.rows(keyspace), other.rows(keyspace));
         }
     }

@@ -1,0 +1,126 @@
+//! Elements: many of them, dropped, swept, copied and scanned.
+
+use std::collections::BTreeSet;
+
+use super::super::elements::Owner;
+use super::golden::hex;
+use super::*;
+
+fn hash_of(bench: &mut Bench, key: &str, fields: usize) {
+    for first in (0..fields).step_by(100) {
+        let pairs = (first..fields.min(first + 100))
+            .map(|n| (Bytes::from(format!("field {n}")), Bytes::from(n.to_string())));
+        let (key, pairs) = (key.to_owned().into(), pairs.collect());
+        bench.apply(&Command::HashSet { key, pairs, condition: Condition::Always });
+    }
+}
+
+fn count(bench: &Bench, key: &str) -> Reply {
+    bench.ask(&Query::HashCount { key: key.to_owned().into() })
+}
+
+#[test]
+fn a_large_hash_is_gone_at_once_and_swept_in_pieces() {
+    let mut bench = Bench::new();
+    for drop in ["delete", "overwrite", "rename over", "expire", "flush"] {
+        hash_of(&mut bench, "large", 2_500);
+        assert_eq!(count(&bench, "large"), Reply::Integer(2_500));
+        let before = bench.stamp.index;
+        match drop {
+            "delete" => drop_key(&mut bench),
+            "overwrite" => bench.set("large", "text"),
+            "rename over" => {
+                bench.set("other", "text");
+                let (from, to) = ("other".into(), "large".into());
+                bench.apply(&Command::Rename { from, to, condition: Condition::Always });
+            }
+            "expire" => {
+                let (at, condition) = (Moment::After(5), ExpireCondition::Always);
+                bench.apply(&Command::Expire { key: "large".into(), at, condition });
+                bench.pass(10);
+            }
+            _ => assert_eq!(bench.apply(&Command::Flush), Reply::Done),
+        }
+        assert!(bench.stamp.index <= before + 2, "{drop}: in one step");
+        assert!(bench.sweep() >= 3, "{drop}: a sweep removes a thousand rows");
+        assert_eq!(bench.rows(ELEMENTS), [], "{drop}");
+        assert_eq!(bench.rows(DROPPED), [], "{drop}");
+        check_rows(&bench.engine);
+        drop_key(&mut bench);
+        bench.sweep();
+    }
+}
+
+fn drop_key(bench: &mut Bench) {
+    bench.apply(&Command::Delete { keys: keys(&["large"]) });
+}
+
+#[test]
+fn a_new_hash_under_an_old_name_sees_nothing_of_the_former() {
+    let mut bench = Bench::new();
+    hash_of(&mut bench, "key", 200);
+    bench.apply(&Command::Delete { keys: keys(&["key"]) });
+    hash_of(&mut bench, "key", 1);
+    assert_eq!(count(&bench, "key"), Reply::Integer(1));
+    let all = bench.ask(&Query::HashAll { key: "key".into() });
+    let expected = ["field 0", "0"].map(|text| Some(Bytes::from(text))).to_vec();
+    assert_eq!(all, Reply::Values(expected));
+}
+
+#[test]
+fn a_copy_has_elements_of_its_own_and_a_large_one_is_refused() {
+    let mut bench = Bench::new();
+    hash_of(&mut bench, "one", 300);
+    let copy = |from: &str, to: &str| Command::Copy {
+        from: from.to_owned().into(),
+        to: to.to_owned().into(),
+        condition: Condition::IfAbsent,
+    };
+    assert_eq!(bench.apply(&copy("one", "two")), Reply::Integer(1));
+    bench.apply(&Command::HashDelete { key: "one".into(), fields: keys(&["field 1"]) });
+    assert_eq!(
+        (count(&bench, "one"), count(&bench, "two")),
+        (Reply::Integer(299), Reply::Integer(300))
+    );
+    hash_of(&mut bench, "large", 10_001);
+    let refused = bench.apply(&copy("large", "too large"));
+    assert_eq!(refused, Reply::Refused(Refusal::TooManyElements));
+    assert_eq!(count(&bench, "too large"), Reply::Integer(0));
+    check_rows(&bench.engine);
+}
+
+#[test]
+fn a_scan_of_fields_misses_none_that_stays() {
+    let mut bench = Bench::new();
+    hash_of(&mut bench, "key", 1_000);
+    let (mut seen, mut cursor, mut steps) = (BTreeSet::new(), 0, 0);
+    loop {
+        let step = Query::HashStep { key: "key".into(), cursor, count: 7, pattern: None };
+        let Reply::Values(values) = bench.ask(&step) else { panic!("no values") };
+        let next = std::str::from_utf8(values[0].as_ref().unwrap()).unwrap().parse().unwrap();
+        seen.extend(values[1..].chunks_exact(2).map(|pair| pair[0].clone().unwrap()));
+        // What comes and goes meanwhile hides nothing.
+        let passing = Bytes::from(format!("passing {steps}"));
+        let pairs = vec![(passing.clone(), Bytes::new())];
+        let key: Bytes = "key".into();
+        bench.apply(&Command::HashSet { key: key.clone(), pairs, condition: Condition::Always });
+        bench.apply(&Command::HashDelete { key, fields: vec![passing] });
+        steps += 1;
+        if next == 0 {
+            break;
+        }
+        cursor = next;
+    }
+    assert!(steps > 100, "{steps} steps");
+    assert!((0..1_000).all(|n| seen.contains(format!("field {n}").as_bytes())));
+}
+
+#[test]
+fn rows_of_elements_keep_their_bytes() {
+    let owner = Owner { state: 1, elements: 2 };
+    assert_eq!(hex(&owner.dropped()), "000000010000000000000002");
+    let row = owner.row(b"ab");
+    assert_eq!(hex(&row[..12]), "000000010000000000000002");
+    assert_eq!(&row[20..], b"ab");
+    assert_eq!(Owner::of(&row), Some(owner));
+}
