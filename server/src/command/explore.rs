@@ -138,7 +138,7 @@ fn unsigned(number: u64) -> Bytes {
 }
 
 /// Some number: where RANDOMKEY begins need not be hard to guess.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(wall_clock())
 }

@@ -143,8 +143,14 @@ pub(super) fn hvals(_: &mut Context<'_>, words: &[Bytes]) -> Handled {
 /// HSCAN key cursor [MATCH pattern] [COUNT count].
 pub(super) fn hscan(_: &mut Context<'_>, words: &[Bytes]) -> Handled {
     let (key, cursor) = (words[1].clone(), cursor(&words[2])?);
+    let (pattern, count) = scan_options(&words[3..])?;
+    Ok(Action::Read(Query::HashStep { key, cursor, count, pattern }, step))
+}
+
+/// MATCH pattern and COUNT count.
+pub(super) fn scan_options(words: &[Bytes]) -> Result<(Option<Bytes>, u64), Value> {
     let (mut pattern, mut count) = (None, 10);
-    let mut options = words[3..].iter();
+    let mut options = words.iter();
     while let Some(option) = options.next() {
         let Some(value) = options.next() else { return Err(syntax()) };
         if is(option, "COUNT") {
@@ -156,12 +162,17 @@ pub(super) fn hscan(_: &mut Context<'_>, words: &[Bytes]) -> Handled {
             return Err(syntax());
         }
     }
-    Ok(Action::Read(Query::HashStep { key, cursor, count, pattern }, |reply| match reply {
+    Ok((pattern, count))
+}
+
+/// The next cursor, and what was found.
+pub(super) fn step(reply: Reply) -> Value {
+    match reply {
         Reply::Values(mut values) if !values.is_empty() => {
             let rest = values.split_off(1).into_iter().map(Value::maybe).collect();
             let next = values.pop().flatten();
             Value::Array(vec![Value::maybe(next), Value::Array(rest)])
         }
         other => plain(other),
-    }))
+    }
 }

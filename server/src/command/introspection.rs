@@ -114,6 +114,7 @@ fn described(spec: &'static Spec) -> Value {
     let (first, last, step) = match spec.keys {
         [] => (0, 0, 0),
         [only] if only.last < 0 => (only.first, only.last, only.step),
+        [first, .., last] if last.last < 0 => (first.first, last.last, first.step),
         [first, .., last] | [first @ last] => (first.first, last.first + last.last, first.step),
     };
     Value::Array(vec![
@@ -154,12 +155,13 @@ fn described_keys(keys: &KeySpec) -> Value {
 
 /// A command's categories, in the order in which Redis lists them.
 pub(super) fn categories(spec: &Spec) -> Vec<&'static str> {
-    const ORDER: [&str; 11] = [
+    const ORDER: [&str; 12] = [
         "@keyspace",
         "@read",
         "@write",
         "@string",
         "@hash",
+        "@set",
         "@admin",
         "@fast",
         "@slow",
@@ -174,6 +176,7 @@ pub(super) fn categories(spec: &Spec) -> Vec<&'static str> {
         "generic" if !family_only && spec.name != "wait" => these.push("@keyspace"),
         "string" => these.push("@string"),
         "hash" => these.push("@hash"),
+        "set" => these.push("@set"),
         "connection" if !family_only => these.push("@connection"),
         "transactions" => these.push("@transaction"),
         _ => {}

@@ -22,6 +22,7 @@ mod keys;
 mod repl;
 mod replication;
 mod session;
+mod sets;
 mod strings;
 mod table;
 #[cfg(test)]

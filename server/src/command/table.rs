@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::arguments::{shown, wrong_number};
 use super::{
     Context, Handled, client, configuration, counters, expiry, greeting, hashes, info,
-    introspection, keys, repl, replication, strings, transaction,
+    introspection, keys, repl, replication, sets, strings, transaction,
 };
 use crate::resp::Value;
 
@@ -184,6 +184,8 @@ const ONE_LOOKED_AT: &[KeySpec] = &[keyed(RO, 1, 0, 1)];
 const ONE_UPDATED: &[KeySpec] = &[keyed(RW_UPDATE, 1, 0, 1)];
 const ONE_CHANGED: &[KeySpec] = &[keyed(RW_ACCESS_UPDATE, 1, 0, 1)];
 const ONE_REPLACED: &[KeySpec] = &[keyed(OW_UPDATE, 1, 0, 1)];
+const ALL_READ: &[KeySpec] = &[keyed(RO_ACCESS, 1, -1, 1)];
+const STORED: &[KeySpec] = &[keyed(OW_UPDATE, 1, 0, 1), keyed(RO_ACCESS, 2, -1, 1)];
 const ALL_LOOKED_AT: &[KeySpec] = &[keyed(RO, 1, -1, 1)];
 const ALL_REMOVED: &[KeySpec] = &[keyed(&["RM", "delete"], 1, -1, 1)];
 const OBJECT: &[KeySpec] = &[keyed(RO, 2, 0, 1)];
@@ -436,9 +438,22 @@ pub(super) static COMMANDS: &[Spec] = &[
     )
     .categories(&["@admin", "@dangerous"])
     .runs(replication::role),
+    Spec::new("sadd", -3, GROW_FAST, "set", "1.0.0", "Adds members to a set")
+        .keys(&[keyed(RW_INSERT, 1, 0, 1)])
+        .runs(sets::sadd),
     Spec::new("scan", -2, READ, "generic", "2.8.0", "Lists keys step by step")
         .tips(&["nondeterministic_output", "request_policy:special"])
         .runs(keys::scan),
+    Spec::new("scard", 2, READ_FAST, "set", "1.0.0", "Counts the members of a set")
+        .keys(ONE_LOOKED_AT)
+        .runs(sets::scard),
+    Spec::new("sdiff", -2, READ, "set", "1.0.0", "What the first set has and no other")
+        .keys(ALL_READ)
+        .tips(UNORDERED)
+        .runs(sets::sdiff),
+    Spec::new("sdiffstore", -3, GROW, "set", "1.0.0", "Stores what the first set has and no other")
+        .keys(STORED)
+        .runs(sets::sdiffstore),
     Spec::new("select", 2, ALWAYS_FAST, "connection", "1.0.0", "Chooses the database, which is 0")
         .runs(greeting::select),
     Spec::new("set", -3, GROW, "string", "1.0.0", "Sets a value")
@@ -456,12 +471,54 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec::new("setrange", 4, GROW, "string", "2.2.0", "Sets a part of a value")
         .keys(ONE_UPDATED)
         .runs(strings::setrange),
+    Spec::new("sinter", -2, READ, "set", "1.0.0", "What all sets have")
+        .keys(ALL_READ)
+        .tips(UNORDERED)
+        .runs(sets::sinter),
+    Spec::new("sinterstore", -3, GROW, "set", "1.0.0", "Stores what all sets have")
+        .keys(&[keyed(RW_UPDATE, 1, 0, 1), keyed(RO_ACCESS, 2, -1, 1)])
+        .runs(sets::sinterstore),
+    Spec::new("sismember", 3, READ_FAST, "set", "1.0.0", "Tells whether a set has a member")
+        .keys(ONE_LOOKED_AT)
+        .runs(sets::sismember),
+    Spec::new("smembers", 2, READ, "set", "1.0.0", "Lists the members of a set")
+        .keys(ONE_READ)
+        .tips(UNORDERED)
+        .runs(sets::smembers),
+    Spec::new("smismember", -3, READ_FAST, "set", "6.2.0", "Tells which members a set has")
+        .keys(ONE_READ)
+        .runs(sets::smismember),
+    Spec::new("smove", 4, WRITE_FAST, "set", "1.0.0", "Moves a member to another set")
+        .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1), keyed(RW_INSERT, 2, 0, 1)])
+        .runs(sets::smove),
+    Spec::new("spop", -2, WRITE_FAST, "set", "1.0.0", "Removes some members of a set")
+        .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1)])
+        .tips(SOME_OUTPUT)
+        .runs(sets::spop),
+    Spec::new("srandmember", -2, READ, "set", "1.0.0", "Tells some members of a set")
+        .keys(ONE_READ)
+        .tips(SOME_OUTPUT)
+        .runs(sets::srandmember),
+    Spec::new("srem", -3, WRITE_FAST, "set", "1.0.0", "Removes members of a set")
+        .keys(&[keyed(RW_DELETE, 1, 0, 1)])
+        .runs(sets::srem),
+    Spec::new("sscan", -3, READ, "set", "2.8.0", "Lists members of a set step by step")
+        .keys(ONE_READ)
+        .tips(SOME_OUTPUT)
+        .runs(sets::sscan),
     Spec::new("strlen", 2, READ_FAST, "string", "2.2.0", "Tells the length of a value")
         .keys(ONE_LOOKED_AT)
         .runs(strings::strlen),
     Spec::new("substr", 4, READ, "string", "1.0.0", "Reads a part of a value")
         .keys(ONE_READ)
         .runs(strings::getrange),
+    Spec::new("sunion", -2, READ, "set", "1.0.0", "What one of the sets has at least")
+        .keys(ALL_READ)
+        .tips(UNORDERED)
+        .runs(sets::sunion),
+    Spec::new("sunionstore", -3, GROW, "set", "1.0.0", "Stores what one of the sets has at least")
+        .keys(STORED)
+        .runs(sets::sunionstore),
     Spec::new("time", 1, ALWAYS_FAST, "server", "2.6.0", "Tells the node's time")
         .tips(SOME_OUTPUT)
         .runs(configuration::time),

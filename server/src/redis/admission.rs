@@ -40,7 +40,13 @@ pub(super) fn check(command: &Command) -> Result<(), Refused> {
         }
         Command::HashIncrement { key: name, field, .. }
         | Command::HashIncrementFloat { key: name, field, .. } => key(name).and(element(field)),
-        Command::HashDelete { .. } => Ok(()),
+        Command::SetAdd { key: name, members } => {
+            key(name)?;
+            members.iter().try_for_each(element)
+        }
+        Command::SetMove { to, member, .. } => key(to).and(element(member)),
+        Command::SetStore { to, .. } => key(to),
+        Command::HashDelete { .. } | Command::SetRemove { .. } | Command::SetPop { .. } => Ok(()),
         // A key that is too long is not there: that is no error where keys are looked up only.
         Command::Delete { .. } | Command::Flush | Command::Sweep { .. } | Command::Query(_) => {
             Ok(())
@@ -58,6 +64,8 @@ pub(super) fn shrinks(command: &Command) -> bool {
         Command::GetDelete { .. }
             | Command::Delete { .. }
             | Command::HashDelete { .. }
+            | Command::SetRemove { .. }
+            | Command::SetPop { .. }
             | Command::Flush
             | Command::Sweep { .. }
             | Command::Query(_)
@@ -81,9 +89,16 @@ impl Query {
             | Self::Remaining { .. }
             | Self::Deadline { .. }
             | Self::HashCount { .. }
+            | Self::SetCount { .. }
             | Self::Count => true,
-            Self::HashGet { fields, .. } => fields.len() <= 16,
-            Self::HashAll { .. } | Self::HashStep { .. } => false,
+            Self::HashGet { fields: elements, .. } | Self::SetHas { members: elements, .. } => {
+                elements.len() <= 16
+            }
+            Self::SetSample { count, .. } => *count <= 16,
+            Self::HashAll { .. }
+            | Self::HashStep { .. }
+            | Self::SetStep { .. }
+            | Self::SetCombine { .. } => false,
         }
     }
 }

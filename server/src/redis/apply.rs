@@ -11,8 +11,9 @@ use super::command::{
 use super::cut::Cut;
 use super::extended::Extended;
 use super::query::text;
+use super::record::Kind;
 use super::state::{Slot, State};
-use super::{hashes, sweep, transaction};
+use super::{hashes, sets, sweep, transaction};
 use crate::resp::{Decimal, parse_i64};
 
 /// Why a command came to no reply of its own.
@@ -148,11 +149,16 @@ fn dispatch(state: &mut State<'_, '_>, command: &Command) -> Result<Reply, Stop>
         }
         Command::Sweep { limit } => Ok(Reply::Integer(sweep::sweep(state, *limit)? as i64)),
         Command::HashSet { key, pairs, condition } => hashes::set(state, key, pairs, *condition),
-        Command::HashDelete { key, fields } => hashes::delete(state, key, fields),
+        Command::HashDelete { key, fields } => hashes::delete(state, key, Kind::Hash, fields),
         Command::HashIncrement { key, field, by } => hashes::increment(state, key, field, *by),
         Command::HashIncrementFloat { key, field, by } => {
             hashes::increment_float(state, key, field, by)
         }
+        Command::SetAdd { key, members } => sets::add(state, key, members),
+        Command::SetRemove { key, members } => hashes::delete(state, key, Kind::Set, members),
+        Command::SetMove { from, to, member } => sets::move_member(state, from, to, member),
+        Command::SetPop { key, count, seed } => sets::pop(state, key, *count, *seed),
+        Command::SetStore { how, to, keys } => sets::store(state, *how, to, keys),
         Command::Query(_) | Command::Transaction { .. } => {
             Ok(Reply::Refused(Refusal::Inadmissible))
         }

@@ -164,6 +164,59 @@ pub enum Command {
         /// How much, as text.
         by: Bytes,
     },
+    /// A set gets members; answers how many are new. SADD.
+    SetAdd {
+        /// The key.
+        key: Bytes,
+        /// The members.
+        members: Vec<Bytes>,
+    },
+    /// A set loses members; answers how many were there. SREM.
+    SetRemove {
+        /// The key.
+        key: Bytes,
+        /// The members.
+        members: Vec<Bytes>,
+    },
+    /// A member goes from one set to another; answers 1 if it was there. SMOVE.
+    SetMove {
+        /// Its set.
+        from: Bytes,
+        /// Its new set.
+        to: Bytes,
+        /// The member.
+        member: Bytes,
+    },
+    /// Some members are gone; answers them. SPOP.
+    SetPop {
+        /// The key.
+        key: Bytes,
+        /// How many at most.
+        count: u64,
+        /// Drawn by whoever asks, so that every member of the cluster removes the same.
+        seed: u64,
+    },
+    /// A key gets what several sets have together; answers how much that is. SINTERSTORE,
+    /// SUNIONSTORE, SDIFFSTORE.
+    SetStore {
+        /// How.
+        how: Combine,
+        /// The key that gets it, whatever it held.
+        to: Bytes,
+        /// The sets.
+        keys: Vec<Bytes>,
+    },
+}
+
+/// What several sets have together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Combine {
+    /// What all have.
+    Intersection,
+    /// What one has at least.
+    Union,
+    /// What the first has and no other.
+    Difference,
 }
 
 /// A read that costs little enough to be ordered among writes.
@@ -244,6 +297,47 @@ pub enum Query {
         count: u64,
         /// What fields must match.
         pattern: Option<Bytes>,
+    },
+    /// Which of these a set has: an empty value for each that it has. SISMEMBER, SMISMEMBER.
+    SetHas {
+        /// The key.
+        key: Bytes,
+        /// The members.
+        members: Vec<Bytes>,
+    },
+    /// How many members a set has. SCARD.
+    SetCount {
+        /// The key.
+        key: Bytes,
+    },
+    /// About so many members of a set from a cursor on, after the next cursor as text. SSCAN.
+    SetStep {
+        /// The key.
+        key: Bytes,
+        /// Where to go on; 0 begins.
+        cursor: u64,
+        /// About how many.
+        count: u64,
+        /// What members must match.
+        pattern: Option<Bytes>,
+    },
+    /// Some members of a set, from a place that the seed gives. SRANDMEMBER.
+    SetSample {
+        /// The key.
+        key: Bytes,
+        /// How many at most.
+        count: u64,
+        /// Whether the same one may come again: then each is drawn by itself.
+        again: bool,
+        /// Drawn by whoever asks.
+        seed: u64,
+    },
+    /// What several sets have together. SMEMBERS, SINTER, SUNION, SDIFF.
+    SetCombine {
+        /// How.
+        how: Combine,
+        /// The sets.
+        keys: Vec<Bytes>,
     },
 }
 
@@ -370,7 +464,7 @@ pub enum Refusal {
     /// The increment is not a finite number.
     #[error("ERR value is NaN or Infinity")]
     NanOrInfinity,
-    /// The key has more elements than one command may copy.
-    #[error("ERR the key has too many elements to be copied in one step; copy them in parts")]
+    /// There are more elements than one command may copy or combine.
+    #[error("ERR there are too many elements for one step; take them in parts")]
     TooManyElements,
 }

@@ -18,11 +18,12 @@
 //! from then on, and [`StateMachine::due`] asks for sweeping them piece by piece, as it does for what
 //! has expired.
 //!
-//! What it does not do yet: lists, sets and sorted sets (their records are laid out, and commands for
-//! other types refuse them).
+//! What it does not do yet: lists and sorted sets (their records are laid out, and commands for other
+//! types refuse them).
 
 mod admission;
 mod apply;
+mod collection;
 mod command;
 mod cut;
 mod elements;
@@ -32,6 +33,7 @@ mod hashes;
 mod query;
 mod record;
 mod rows;
+mod sets;
 mod state;
 mod sweep;
 #[cfg(test)]
@@ -44,12 +46,13 @@ use leader::state_machine::{Draft, Refused, Stamp, StateMachine};
 
 pub use admission::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 pub use command::{
-    Answer, Command, Condition, ExpireCondition, Lifetime, Moment, Query, Refusal, Reply,
+    Answer, Combine, Command, Condition, ExpireCondition, Lifetime, Moment, Query, Refusal, Reply,
 };
 pub use cut::{Cut, Found};
 pub use elements::MAX_ELEMENT_BYTES;
 pub use glob::matches;
 pub use record::{Elements, Kind, Record};
+pub use sets::MAX_COMBINED;
 pub use transaction::{MAX_STEPS, replies, step};
 
 /// Records by generation, hash and key.

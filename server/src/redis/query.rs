@@ -1,6 +1,7 @@
 //! Reads of single keys.
 
 use bytes::Bytes;
+use common::env::{Rng, SplitMix64};
 use common::storage::engine::EngineError;
 
 use super::MAX_REPLY_BYTES;
@@ -9,6 +10,7 @@ use super::cut::Cut;
 use super::elements::Owner;
 use super::glob::matches;
 use super::record::{Kind, Record};
+use super::sets::{MAX_COMBINED, combine, find, sample};
 
 /// Answers a read.
 pub(super) fn answer(cut: &Cut<'_>, query: &Query) -> Result<Reply, EngineError> {
@@ -55,7 +57,7 @@ pub(super) fn answer(cut: &Cut<'_>, query: &Query) -> Result<Reply, EngineError>
         Query::Deadline { key } => {
             Reply::Integer(deadline(cut, key)?.map_or_else(|code| code, |at| at as i64))
         }
-        Query::HashGet { key, fields } => match hash(cut, key)? {
+        Query::HashGet { key, fields } => match find(cut, key, Kind::Hash)? {
             Err(refusal) => Reply::Refused(refusal),
             Ok(None) => Reply::Values(vec![None; fields.len()]),
             Ok(Some((owner, _))) => {
@@ -71,11 +73,11 @@ pub(super) fn answer(cut: &Cut<'_>, query: &Query) -> Result<Reply, EngineError>
                 Reply::Values(values)
             }
         },
-        Query::HashCount { key } => match hash(cut, key)? {
+        Query::HashCount { key } => match find(cut, key, Kind::Hash)? {
             Err(refusal) => Reply::Refused(refusal),
             Ok(found) => Reply::Integer(found.map_or(0, |(_, count)| count as i64)),
         },
-        Query::HashAll { key } => match hash(cut, key)? {
+        Query::HashAll { key } => match find(cut, key, Kind::Hash)? {
             Err(refusal) => Reply::Refused(refusal),
             Ok(None) => Reply::Values(Vec::new()),
             Ok(Some((owner, _))) => {
@@ -91,7 +93,7 @@ pub(super) fn answer(cut: &Cut<'_>, query: &Query) -> Result<Reply, EngineError>
                 Reply::Values(values)
             }
         },
-        Query::HashStep { key, cursor, count, pattern } => match hash(cut, key)? {
+        Query::HashStep { key, cursor, count, pattern } => match find(cut, key, Kind::Hash)? {
             Err(refusal) => Reply::Refused(refusal),
             Ok(None) => Reply::Values(vec![Some(Bytes::from_static(b"0"))]),
             Ok(Some((owner, _))) => {
@@ -106,21 +108,79 @@ pub(super) fn answer(cut: &Cut<'_>, query: &Query) -> Result<Reply, EngineError>
                 Reply::Values(values)
             }
         },
+        Query::SetHas { key, members } => match find(cut, key, Kind::Set)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Values(vec![None; members.len()]),
+            Ok(Some((owner, _))) => {
+                let has = members.iter().map(|member| owner.get(cut.state(), member));
+                Reply::Values(has.collect::<Result<_, _>>()?)
+            }
+        },
+        Query::SetCount { key } => match find(cut, key, Kind::Set)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(found) => Reply::Integer(found.map_or(0, |(_, count)| count as i64)),
+        },
+        Query::SetStep { key, cursor, count, pattern } => match find(cut, key, Kind::Set)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Values(vec![Some(Bytes::from_static(b"0"))]),
+            Ok(Some((owner, _))) => {
+                let count = (*count).clamp(1, MAX_STEP) as usize;
+                let (found, next) = owner.step(cut.state(), *cursor, count)?;
+                let fits = |member: &Bytes| pattern.as_ref().is_none_or(|p| matches(p, member));
+                let found = found.into_iter().map(|(member, _)| member).filter(fits);
+                let next = Bytes::from(next.to_string());
+                Reply::Values([next].into_iter().chain(found).map(Some).collect())
+            }
+        },
+        Query::SetSample { key, count, again, seed } => match find(cut, key, Kind::Set)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Values(Vec::new()),
+            Ok(Some((owner, there))) => samples(cut, (owner, there), (*count, *again, *seed))?,
+        },
+        Query::SetCombine { how, keys } => {
+            let mut owners = Vec::with_capacity(keys.len());
+            for key in keys {
+                match find(cut, key, Kind::Set)? {
+                    Err(refusal) => return Ok(Reply::Refused(refusal)),
+                    Ok(found) => owners.push(found),
+                }
+            }
+            match combine(&owners, cut.state(), *how, MAX_READ)? {
+                Err(refusal) => Reply::Refused(refusal),
+                Ok(members) if members.iter().map(Bytes::len).sum::<usize>() > MAX_REPLY_BYTES => {
+                    Reply::Refused(Refusal::ReplyTooLong)
+                }
+                Ok(members) => Reply::Values(members.into_iter().map(Some).collect()),
+            }
+        }
         Query::Count => Reply::Integer(cut.count() as i64),
     })
 }
 
+/// The most elements of all sets that one read looks at.
+const MAX_READ: u64 = 1_000_000;
 /// The most fields that one step of a scan looks at, whatever its COUNT.
 const MAX_STEP: u64 = 10_000;
 
-/// The fields of a hash, and how many there are.
-fn hash(cut: &Cut<'_>, key: &[u8]) -> Result<Result<Option<(Owner, u64)>, Refusal>, EngineError> {
-    let Some(record) = cut.get(key)? else { return Ok(Ok(None)) };
-    let Some(elements) = record.elements.filter(|_| record.kind == Kind::Hash) else {
-        return Ok(Err(Refusal::WrongType));
-    };
-    let owner = Owner { state: cut.ledger.generation, elements: elements.generation };
-    Ok(Ok(Some((owner, elements.count))))
+/// Members of a set: distinct ones, or each drawn by itself.
+fn samples(
+    cut: &Cut<'_>,
+    (owner, there): (Owner, u64),
+    (count, again, seed): (u64, bool, u64),
+) -> Result<Reply, EngineError> {
+    if count.min(if again { count } else { there }) > MAX_COMBINED {
+        return Ok(Reply::Refused(Refusal::TooManyElements));
+    }
+    if !again {
+        let members = sample(owner, cut.state(), count.min(there), seed)?;
+        return Ok(Reply::Values(members.into_iter().map(Some).collect()));
+    }
+    let rng = SplitMix64::new(seed);
+    let mut members = Vec::new();
+    for _ in 0..count {
+        members.extend(sample(owner, cut.state(), 1, rng.next_u64())?.into_iter().map(Some));
+    }
+    Ok(Reply::Values(members))
 }
 
 /// The value of a string.

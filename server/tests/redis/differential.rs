@@ -24,7 +24,10 @@ impl Pair {
         let equal = match name.as_slice() {
             b"ttl" | b"expiretime" => near(&ours, &real, 1),
             b"pttl" | b"pexpiretime" => near(&ours, &real, 1_000),
-            b"keys" | b"hgetall" | b"hkeys" | b"hvals" | b"hscan" => sorted(&ours) == sorted(&real),
+            b"keys" | b"hgetall" | b"hkeys" | b"hvals" | b"hscan" | b"smembers" | b"sinter"
+            | b"sunion" | b"sdiff" | b"sscan" | b"spop" | b"srandmember" => {
+                sorted(&ours) == sorted(&real)
+            }
             _ => ours == real,
         };
         (!equal).then(|| {
@@ -199,7 +202,7 @@ impl Random {
     fn command(&self) -> Vec<Vec<u8>> {
         let (key, other, value) = (self.key(), self.key(), self.value());
         let field = ["f", "g", "h"][self.below(3) as usize];
-        let line = match self.below(54) {
+        let line = match self.below(66) {
             0..=3 => format!(
                 "SET {key} {value}{}{}",
                 self.options(&["NX", "XX", "GET", "KEEPTTL", "nx", "get"]),
@@ -255,6 +258,16 @@ impl Random {
             51 => format!("HEXISTS {key} {field}"),
             52 => format!("HKEYS {key}"),
             53 => format!("HSCAN {key} 0 MATCH ?"),
+            54..=56 => format!("SADD {key} {field} {value}"),
+            57 => format!("SREM {key} {field} {value}"),
+            58 => format!("SMEMBERS {key}"),
+            59 => format!("SMISMEMBER {key} {field} {value}"),
+            60 => format!("SMOVE {key} {other} {field}"),
+            61 => format!("SINTERSTORE {} {key} {other}", self.key()),
+            62 => format!("SUNIONSTORE {} {key} {other}", self.key()),
+            63 => format!("SDIFFSTORE {} {key} {other}", self.key()),
+            64 => format!("SUNION {key} {other}"),
+            65 => format!("SPOP {key} 1000"),
             38 => self.pick(&["KEYS *", "KEYS [a-c]", "TOUCH a b", "UNLINK c"]),
             _ => self.pick(&["GET", "SET a", "MSET a", "NOSUCH x", "CLIENT", "OBJECT FOO", "TTL"]),
         };

@@ -124,3 +124,40 @@ fn rows_of_elements_keep_their_bytes() {
     assert_eq!(&row[20..], b"ab");
     assert_eq!(Owner::of(&row), Some(owner));
 }
+
+#[test]
+fn popped_members_are_distinct_and_the_same_everywhere() {
+    let (mut one, mut other) = (Bench::new(), Bench::new());
+    let members: Vec<Bytes> = (0..500).map(|n| format!("member {n}").into()).collect();
+    let mut popped = BTreeSet::new();
+    for bench in [&mut one, &mut other] {
+        bench.apply(&Command::SetAdd { key: "set".into(), members: members.clone() });
+    }
+    for seed in [0, 7, u64::MAX, 1 << 63, 12_345] {
+        let pop = Command::SetPop { key: "set".into(), count: 120, seed };
+        let Reply::Values(values) = one.apply(&pop) else { panic!("no members") };
+        assert_eq!(other.apply(&pop), Reply::Values(values.clone()));
+        let before = popped.len();
+        popped.extend(values.iter().flatten().cloned());
+        assert_eq!(popped.len() - before, values.len(), "none comes twice");
+    }
+    assert_eq!(popped.len(), 500, "all were popped in the end");
+    assert_eq!(one.count(), 0);
+    one.sweep();
+    assert_eq!(one.rows(ELEMENTS), []);
+}
+
+#[test]
+fn members_that_are_shown_are_distinct_or_drawn_one_by_one() {
+    let mut bench = Bench::new();
+    let members: Vec<Bytes> = (0..50).map(|n| format!("member {n}").into()).collect();
+    bench.apply(&Command::SetAdd { key: "set".into(), members });
+    for (count, again, expected) in [(10, false, 10), (100, false, 50), (100, true, 100)] {
+        let ask = Query::SetSample { key: "set".into(), count, again, seed: 99 };
+        let Reply::Values(values) = bench.ask(&ask) else { panic!("no members") };
+        assert_eq!(values.len(), expected);
+        let distinct: BTreeSet<_> = values.iter().flatten().collect();
+        assert!(again || distinct.len() == expected, "{count}: {}", distinct.len());
+        assert!(distinct.len() > 5);
+    }
+}

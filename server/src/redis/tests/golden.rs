@@ -109,6 +109,28 @@ fn commands_keep_their_bytes() {
             Command::HashSet { key: k(), pairs: vec![(v(), v())], condition: Condition::IfAbsent },
             "11016b010176017601",
         ),
+        (Command::SetAdd { key: k(), members: vec![v()] }, "15016b010176"),
+        (Command::SetRemove { key: k(), members: vec![v()] }, "16016b010176"),
+        (Command::SetMove { from: k(), to: v(), member: k() }, "17016b0176016b"),
+        (Command::SetPop { key: k(), count: 2, seed: 3 }, "18016b0203"),
+        (
+            Command::SetStore { how: Combine::Difference, to: k(), keys: vec![v()] },
+            "1902016b010176",
+        ),
+        (Command::Query(Query::SetHas { key: k(), members: vec![v()] }), "0f0d016b010176"),
+        (Command::Query(Query::SetCount { key: k() }), "0f0e016b"),
+        (
+            Command::Query(Query::SetStep { key: k(), cursor: 5, count: 10, pattern: None }),
+            "0f0f016b050a00",
+        ),
+        (
+            Command::Query(Query::SetSample { key: k(), count: 2, again: true, seed: 3 }),
+            "0f10016b020103",
+        ),
+        (
+            Command::Query(Query::SetCombine { how: Combine::Union, keys: vec![k()] }),
+            "0f110101016b",
+        ),
         (Command::HashDelete { key: k(), fields: vec![v()] }, "12016b010176"),
         (Command::HashIncrement { key: k(), field: v(), by: 1 }, "13016b017602"),
         (Command::HashIncrementFloat { key: k(), field: v(), by: "1".into() }, "14016b01760131"),

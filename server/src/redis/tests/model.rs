@@ -1,22 +1,43 @@
 //! The machine against a map that is written down as simply as possible.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::codec;
 use proptest::prelude::*;
 
 use super::*;
 
-/// What a key holds, and when it is gone. It is a hash if it has fields.
+/// What a key holds, and when it is gone. It is a hash if it has fields, a set if it has members.
 #[derive(Clone, Debug, PartialEq)]
 struct Entry {
     value: Bytes,
     fields: BTreeMap<Bytes, Bytes>,
+    members: BTreeSet<Bytes>,
     deadline: Option<u64>,
 }
 
 fn text(value: impl Into<Bytes>, deadline: Option<u64>) -> Entry {
-    Entry { value: value.into(), fields: BTreeMap::new(), deadline }
+    Entry { value: value.into(), fields: BTreeMap::new(), members: BTreeSet::new(), deadline }
+}
+
+impl Entry {
+    fn kind(&self) -> Kind {
+        match (self.fields.is_empty(), self.members.is_empty()) {
+            (false, _) => Kind::Hash,
+            (_, false) => Kind::Set,
+            _ => Kind::String,
+        }
+    }
+}
+
+/// The keys that a command takes for sets.
+fn needs_sets(command: &Command) -> Vec<&Bytes> {
+    match command {
+        Command::SetAdd { key, .. } | Command::SetRemove { key, .. } => vec![key],
+        Command::SetMove { from, to, .. } => vec![from, to],
+        Command::SetStore { keys, .. } => keys.iter().collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The key that a command takes for a string, if it minds what it holds.
@@ -68,13 +89,67 @@ impl Model {
             Condition::IfAbsent => !there,
             Condition::IfPresent => there,
         };
-        let is_hash = |key: &Bytes| self.0.get(key).map(|entry| !entry.fields.is_empty());
-        if needs_text(command).is_some_and(|key| is_hash(key) == Some(true))
-            || needs_hash(command).is_some_and(|key| is_hash(key) == Some(false))
+        let kind = |key: &Bytes| self.0.get(key).map(Entry::kind);
+        let other = |key: &Bytes, wanted| kind(key).is_some_and(|kind| kind != wanted);
+        if needs_text(command).is_some_and(|key| other(key, Kind::String))
+            || needs_hash(command).is_some_and(|key| other(key, Kind::Hash))
+            || needs_sets(command).into_iter().any(|key| other(key, Kind::Set))
         {
-            return Reply::Refused(Refusal::WrongType);
+            // A member that moves from nowhere moves nowhere, whatever is there.
+            return match command {
+                Command::SetMove { from, .. } if kind(from).is_none() => Reply::Integer(0),
+                _ => Reply::Refused(Refusal::WrongType),
+            };
         }
+        let set = |key: &Bytes| self.0.get(key).map(|e| e.members.clone()).unwrap_or_default();
         match command {
+            Command::SetAdd { key, members } => {
+                let entry = self.0.entry(key.clone()).or_insert(text("", None));
+                let before = entry.members.len();
+                entry.members.extend(members.iter().cloned());
+                Reply::Integer((entry.members.len() - before) as i64)
+            }
+            Command::SetRemove { key, members } => {
+                let before = set(key);
+                let removed = members.iter().filter(|member| before.contains(*member));
+                let removed = removed.collect::<BTreeSet<_>>().len() as i64;
+                if let Some(entry) = self.0.get_mut(key) {
+                    entry.members.retain(|member| !members.contains(member));
+                }
+                self.0.retain(|name, entry| name != key || !entry.members.is_empty());
+                Reply::Integer(removed)
+            }
+            Command::SetMove { from, to, member } => {
+                if !set(from).contains(member) {
+                    return Reply::Integer(0);
+                }
+                if from != to {
+                    if let Some(entry) = self.0.get_mut(from) {
+                        entry.members.remove(member);
+                    }
+                    self.0.retain(|name, entry| name != from || !entry.members.is_empty());
+                    let entry = self.0.entry(to.clone()).or_insert(text("", None));
+                    entry.members.insert(member.clone());
+                }
+                Reply::Integer(1)
+            }
+            Command::SetStore { how, to, keys } => {
+                let mut sets = keys.iter().map(set);
+                let mut members = sets.next().unwrap_or_default();
+                for other in sets {
+                    members = match how {
+                        Combine::Intersection => &members & &other,
+                        Combine::Union => &members | &other,
+                        Combine::Difference => &members - &other,
+                    };
+                }
+                let count = members.len() as i64;
+                self.0.remove(to);
+                if count > 0 {
+                    self.0.insert(to.clone(), Entry { members, ..text("", None) });
+                }
+                Reply::Integer(count)
+            }
             Command::HashSet { key, pairs, condition } => {
                 let fields = self.0.get(key).map(|entry| entry.fields.clone()).unwrap_or_default();
                 if !pairs.iter().all(|(field, _)| fits(*condition, fields.contains_key(field))) {
@@ -225,7 +300,7 @@ impl Model {
             }
             Command::Query(Query::GetMany { keys }) => Reply::Values(
                 keys.iter()
-                    .map(|key| self.0.get(key).filter(|entry| entry.fields.is_empty()))
+                    .map(|key| self.0.get(key).filter(|entry| entry.kind() == Kind::String))
                     .map(|entry| entry.map(|entry| entry.value.clone()))
                     .collect(),
             ),
@@ -242,6 +317,10 @@ impl Model {
 
 fn key() -> impl Strategy<Value = Bytes> {
     (b'a'..b'e').prop_map(|letter| Bytes::from(vec![letter]))
+}
+
+fn combine() -> impl Strategy<Value = Combine> {
+    prop_oneof![Just(Combine::Intersection), Just(Combine::Union), Just(Combine::Difference)]
 }
 
 fn field() -> impl Strategy<Value = Bytes> {
@@ -327,6 +406,14 @@ fn single() -> impl Strategy<Value = Command> {
         1 => (key(), prop::collection::vec(field(), 1..3))
             .prop_map(|(key, fields)| Command::Query(Query::HashGet { key, fields })),
         1 => key().prop_map(|key| Command::Query(Query::HashCount { key })),
+        4 => (key(), prop::collection::vec(field(), 1..4))
+            .prop_map(|(key, members)| Command::SetAdd { key, members }),
+        1 => (key(), prop::collection::vec(field(), 1..3))
+            .prop_map(|(key, members)| Command::SetRemove { key, members }),
+        1 => (key(), key(), field())
+            .prop_map(|(from, to, member)| Command::SetMove { from, to, member }),
+        2 => (combine(), key(), prop::collection::vec(key(), 1..4))
+            .prop_map(|(how, to, keys)| Command::SetStore { how, to, keys }),
         1 => Just(Command::Flush),
         2 => (0..4_u32).prop_map(|limit| Command::Sweep { limit }),
         1 => prop::collection::vec(key(), 0..4)
@@ -385,6 +472,15 @@ proptest! {
                         .map(|pair| (pair[0].clone().unwrap(), pair[1].clone().unwrap()))
                         .collect();
                 }
+                if record.kind == Kind::Set {
+                    let (how, keys) = (Combine::Union, vec![key.clone()]);
+                    let Reply::Values(found) =
+                        cut.answer(&Query::SetCombine { how, keys }).unwrap()
+                    else {
+                        panic!("a set that cannot be read");
+                    };
+                    entry.members = found.into_iter().flatten().collect();
+                }
                 all.insert(key, entry);
             }
             cursor = found.next;
@@ -395,7 +491,8 @@ proptest! {
         prop_assert_eq!(cut.count(), model.0.len() as u64);
         prop_assert_eq!(&all, &model.0);
         prop_assert_eq!(bench.rows(KEYS).len() as u64, cut.count(), "nothing is left unswept");
-        let fields = model.0.values().map(|entry| entry.fields.len()).sum::<usize>();
+        let elements = model.0.values().map(|entry| entry.fields.len() + entry.members.len());
+        let fields = elements.sum::<usize>();
         prop_assert_eq!(bench.rows(ELEMENTS).len(), fields, "nor are elements");
         prop_assert_eq!(bench.rows(DROPPED), Vec::new());
     }
