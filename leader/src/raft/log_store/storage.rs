@@ -38,8 +38,7 @@ impl LogStore {
                 && let Some(slot) = cmd.slot.take()
             {
                 let follows = slot.batch().is_some_and(|b| state.tails.append(record.at, b));
-                let follows = common::mutate!("early_ack_over_a_gap", follows, true);
-                slot.note(record.at, follows);
+                slot.note(record.at, common::mutate!("early_ack_over_a_gap", follows, true));
             }
             appended.push(record);
         }

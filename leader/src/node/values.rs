@@ -1,0 +1,233 @@
+//! What a node is asked for and what it answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::clock::Hlc;
+use common::ids::{ClusterId, LogPos, NodeId};
+use common::receipt::LogReceipt;
+use common::storage::engine::{EngineError, KeyRange, Keyspace, Page, PageLimit, Read};
+use common::storage::wal::DiskHealth;
+use common::token::{JoinError, LogToken};
+
+use crate::replication_mode::{AckReport, ReplicationMode};
+
+/// What a write asks for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WriteOptions {
+    /// How long to wait for the acknowledgement, through failovers. Default 5 s.
+    pub timeout: Duration,
+    /// When the write is acknowledged. Default: the node's [`Config::write_mode`].
+    pub mode: Option<ReplicationMode>,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(5), mode: None }
+    }
+}
+
+impl WriteOptions {
+    /// The defaults with a mode.
+    pub fn mode(mode: ReplicationMode) -> Self {
+        Self { mode: Some(mode), ..Self::default() }
+    }
+}
+
+/// How fresh a read is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadLevel {
+    /// Sees every write acknowledged before it began: one round of the leader to a majority.
+    #[default]
+    Strong,
+    /// The same answer by the leader's lease, without a round; relies on bounded clock rates.
+    Lease,
+    /// What this replica has applied. Never uncommitted data, but possibly old.
+    Eventual,
+    /// Everything that the session has seen and done, as [`ReadOptions::token`] says: its own
+    /// writes, and never less than it has read before, on any member.
+    Causal,
+}
+
+/// What a read asks for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// How fresh. Default [`ReadLevel::Strong`].
+    pub level: ReadLevel,
+    /// What the answer must cover, at every level. [`ReadLevel::Causal`] asks for nothing else.
+    pub token: Option<LogToken>,
+    /// How long to wait for the leader's confirmation and for this replica to catch up. Default 5 s.
+    pub timeout: Duration,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self { level: ReadLevel::Strong, token: None, timeout: Duration::from_secs(5) }
+    }
+}
+
+impl ReadOptions {
+    /// The defaults at a level.
+    pub fn level(level: ReadLevel) -> Self {
+        Self { level, ..Self::default() }
+    }
+
+    /// A read that covers what a session has seen.
+    pub fn causal(token: LogToken) -> Self {
+        Self { level: ReadLevel::Causal, token: Some(token), ..Self::default() }
+    }
+}
+
+/// An acknowledged write. If its report says `committed`, it is durable on a majority, applied, and
+/// never lost; otherwise its mode has acknowledged it earlier, and the receipt tells its fate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Written<R> {
+    /// What the machine answered.
+    pub reply: R,
+    /// Where it stands in the log.
+    pub at: LogPos,
+    /// Its number within its entry.
+    pub sub: u16,
+    /// What [`Node::resolve`] tells its fate by.
+    pub receipt: LogReceipt,
+    /// What it had achieved when it was acknowledged.
+    pub report: AckReport,
+}
+
+impl<R> Written<R> {
+    /// The token of a session that has done nothing but this write.
+    pub fn token(&self) -> LogToken {
+        let mut token = LogToken::new(self.receipt.cluster, self.receipt.epoch);
+        // One term is never too many.
+        let _ = self.note_in(&mut token);
+        token
+    }
+
+    /// Adds the write to what a session has seen and done.
+    pub fn note_in(&self, token: &mut LogToken) -> Result<(), JoinError> {
+        if self.report.committed {
+            token.saw_committed(self.at);
+            return Ok(());
+        }
+        token.wrote_pending(self.at)
+    }
+}
+
+/// A consistent cut of the state to read from.
+#[derive(Clone)]
+pub struct View {
+    pub(crate) state: Arc<dyn Read>,
+    pub(crate) applied: LogPos,
+    pub(crate) clock: Hlc,
+    pub(crate) now: Hlc,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("applied", &self.applied).finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// The last entry this view contains.
+    pub const fn applied(&self) -> LogPos {
+        self.applied
+    }
+
+    /// The replicated clock at this cut. What is due by it is gone, on every replica.
+    pub const fn clock(&self) -> Hlc {
+        self.clock
+    }
+
+    /// The best knowledge of the leader's clock, at or after [`View::clock`]: for remaining times.
+    pub const fn now(&self) -> Hlc {
+        self.now
+    }
+}
+
+impl Read for View {
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<bytes::Bytes>, EngineError> {
+        self.state.get(keyspace, key)
+    }
+
+    fn scan(
+        &self,
+        keyspace: Keyspace,
+        range: &KeyRange,
+        limit: PageLimit,
+    ) -> Result<Page, EngineError> {
+        self.state.scan(keyspace, range, limit)
+    }
+}
+
+/// What a node is doing in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Role {
+    /// It has no members yet: bootstrap it, or let a leader add it.
+    Uninitialized,
+    /// It orders writes.
+    Leader,
+    /// It follows a leader, or looks for one.
+    Follower,
+    /// It asks for votes.
+    Candidate,
+    /// It follows without a vote.
+    Learner,
+    /// It has stopped: see [`Status::failure`].
+    Stopped,
+}
+
+/// A member of the group.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Member {
+    /// Its id.
+    pub id: NodeId,
+    /// Where its transport listens.
+    pub address: String,
+}
+
+/// What a node knows of itself and its group.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// This node.
+    pub id: NodeId,
+    /// The cluster, once known.
+    pub cluster: Option<ClusterId>,
+    /// What it is doing.
+    pub role: Role,
+    /// The leader it knows of.
+    pub leader: Option<NodeId>,
+    /// Its term.
+    pub term: u64,
+    /// The last entry in its log.
+    pub last_log: Option<u64>,
+    /// The last entry it knows to be committed.
+    pub committed: Option<LogPos>,
+    /// The last entry it has applied.
+    pub applied: Option<LogPos>,
+    /// The last entry its last checkpoint or snapshot contains.
+    pub snapshot: Option<LogPos>,
+    /// The last entry that was dropped from the log behind a checkpoint.
+    pub purged: Option<LogPos>,
+    /// Voters of the configuration in force, by id.
+    pub voters: BTreeMap<NodeId, Member>,
+    /// Members without a vote.
+    pub learners: BTreeMap<NodeId, Member>,
+    /// On the leader: the last entry each member is known to hold durably.
+    pub matched: BTreeMap<NodeId, Option<LogPos>>,
+    /// Open client sessions in the state.
+    pub sessions: usize,
+    /// Bytes of the state, roughly.
+    pub state_bytes: u64,
+    /// The disk under the log.
+    pub disk: DiskHealth,
+    /// Why the node has stopped, if it has.
+    pub failure: Option<String>,
+}
