@@ -19,7 +19,7 @@ use crate::replication_mode::{AckReport, ReplicationMode};
 pub struct WriteOptions {
     /// How long to wait for the acknowledgement, through failovers. Default 5 s.
     pub timeout: Duration,
-    /// When the write is acknowledged. Default: the node's [`Config::write_mode`].
+    /// When the write is acknowledged. Default: the node's [`Config::write_mode`](crate::Config::write_mode).
     pub mode: Option<ReplicationMode>,
 }
 
@@ -93,7 +93,7 @@ pub struct Written<R> {
     pub at: LogPos,
     /// Its number within its entry.
     pub sub: u16,
-    /// What [`Node::resolve`] tells its fate by.
+    /// What [`Node::resolve`](crate::Node::resolve) tells its fate by.
     pub receipt: LogReceipt,
     /// What it had achieved when it was acknowledged.
     pub report: AckReport,
