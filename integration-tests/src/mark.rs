@@ -49,6 +49,7 @@ pub const MARKS: [Marks; 2] = [
             "record-behind-a-refused-one-ignored",
             "session-gap",
             "snapshot-installed",
+            "rolled-back",
             "snapshot-resumed",
             "swept",
             "transfer-completed",

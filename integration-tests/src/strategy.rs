@@ -140,6 +140,12 @@ pub trait Strategy: Send + Sync + 'static {
         Box::pin(async move { vec![None; receipts.len()] })
     }
 
+    /// The receipts of all writes that a node has kept as lost, in its rollback files.
+    fn rolled_back(&self, node: &Self::Node) -> BoxFuture<'static, Vec<String>> {
+        let _ = node;
+        Box::pin(async { Vec::new() })
+    }
+
     /// Does a chore; whether it succeeds is of no interest.
     fn chore(&self, node: &Self::Node, chore: Chore) -> BoxFuture<'static, ()> {
         let _ = (node, chore);

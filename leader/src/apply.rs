@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::entry::{Ask, CommandReply, Commands, Entry, EntryReply};
+use crate::raft::Judgement;
 use crate::resolve::{HISTORY, History};
 use crate::session::{Judged, Sessions};
 use crate::state_machine::{Draft, Stamp, StateMachine};
@@ -80,6 +82,8 @@ pub(crate) trait Applier: Send + Sync + fmt::Debug {
     fn watch(&self) -> watch::Receiver<Option<LogPos>>;
     /// The last command of a client session that is applied; none if there is no such session.
     fn last_of(&self, client: ClientId) -> Option<u64>;
+    /// What has become of entries of one term.
+    fn judge(&self, term: u64, indexes: Range<u64>) -> Judgement;
     /// Applies entries in order, in one batch, and returns what came of each.
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError>;
     /// Makes all applied so far durable, and returns the position that is.
@@ -312,6 +316,11 @@ impl<M: StateMachine> Applier for Replica<M> {
 
     fn last_of(&self, client: ClientId) -> Option<u64> {
         self.inner().sessions.last(client)
+    }
+
+    fn judge(&self, term: u64, indexes: Range<u64>) -> Judgement {
+        let inner = self.inner();
+        inner.history.judge(term, indexes, inner.applied.at)
     }
 
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError> {

@@ -6,10 +6,12 @@ use std::time::Duration;
 use common::env::{Env, Mono};
 use common::ids::ClusterId;
 use common::sometimes;
+use tokio::sync::broadcast;
 
 use crate::apply::Applier;
 use crate::config::Config;
 use crate::entry::Ask;
+use crate::event::Event;
 use crate::identity::Identity;
 use crate::peer::Peer;
 use crate::propose::Proposer;
@@ -59,6 +61,15 @@ pub(crate) async fn lead(
         if !peer.sweep().await {
             env.sleep(SWEEP_EVERY).await;
         }
+    }
+}
+
+/// Tells who leads, as it changes.
+pub(crate) async fn tell(consensus: Consensus, events: broadcast::Sender<Event>) {
+    let mut leader = consensus.watch_leader();
+    while leader.changed().await.is_ok() {
+        let leader = *leader.borrow_and_update();
+        let _ = events.send(Event::Leader { leader, term: consensus.view().term });
     }
 }
 

@@ -11,13 +11,14 @@ use common::env::Env;
 use common::ids::{Epoch, LogPos, NodeId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use crate::acknowledge::{Acknowledger, Told};
 use crate::apply::Applier;
 use crate::config::Config;
 use crate::duties;
 use crate::error::{AdminError, OpenError};
+use crate::event::{self, Event};
 use crate::failover;
 use crate::identity::Identity;
 use crate::membership;
@@ -27,6 +28,7 @@ use crate::peer::{Due, Peer};
 use crate::propose::Proposer;
 use crate::raft::Consensus;
 use crate::read::Groups;
+use crate::rollback;
 use crate::write::Writer;
 
 /// How long a checkpoint that was asked for may take.
@@ -45,6 +47,8 @@ pub(crate) struct Group {
     pub(crate) lease: Groups,
     /// The cluster's history that this member is in.
     pub(crate) epoch: Epoch,
+    /// Where events go.
+    pub(crate) events: broadcast::Sender<Event>,
     peer: Peer,
     applier: Arc<dyn Applier>,
 }
@@ -100,11 +104,23 @@ impl Group {
                 duties::checkpoint(env.clone(), consensus.clone(), config.clone(), applier.clone()),
             );
             let epoch = identity.epoch;
+            let events = broadcast::Sender::new(event::KEPT);
+            env.spawn(
+                "rollbacks",
+                rollback::keep(
+                    env.clone(),
+                    consensus.clone(),
+                    applier.clone(),
+                    epoch,
+                    events.clone(),
+                ),
+            );
+            env.spawn("events", duties::tell(consensus.clone(), events.clone()));
             if identity.cluster.is_none() || applier.applied().cluster.is_none() {
                 let name = duties::name_cluster(env.clone(), identity, applier.clone());
                 env.spawn("name the cluster", name);
             }
-            Ok(Self { env, config, consensus, writer, strong, lease, epoch, peer, applier })
+            Ok(Self { env, config, consensus, writer, strong, lease, epoch, events, peer, applier })
         }
         .boxed()
     }

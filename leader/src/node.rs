@@ -16,12 +16,15 @@ use common::ids::{ClusterId, GroupId, LogPos, NodeId};
 use common::mutate;
 use common::receipt::{Fate, LogReceipt, Receipt};
 use common::seal::ClusterSecret;
+use common::storage::disk::Disk;
 use common::storage::engine::Engines;
 use common::token::LogToken;
+use tokio::sync::broadcast;
 
 use crate::apply::{Applier, Replica};
 use crate::config::Config;
 use crate::error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
+use crate::event::Event;
 use crate::explain::explain;
 use crate::group::Group;
 use crate::identity::Identity;
@@ -332,6 +335,16 @@ impl<M: StateMachine> Node<M> {
         let now = index.map_or(applied.clock, |index| index.clock.max(applied.clock));
         let at = applied.at.unwrap_or_default();
         Ok(View { state, applied: at, clock: applied.clock, now })
+    }
+
+    /// What happens on this node from now on. A receiver that falls far behind misses the oldest.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.parts.group.events.subscribe()
+    }
+
+    /// The folder of this node.
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.parts.group.env.disk
     }
 
     /// What this node knows of itself and its group. Never waits.

@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use common::codec;
 use common::ids::LogPos;
@@ -17,6 +18,7 @@ use common::mutate;
 use common::receipt::Fate;
 use common::storage::engine::{EngineError, KeyRange, Keyspace, PageLimit, Read};
 
+use crate::raft::Judgement;
 use crate::state_machine::Draft;
 
 /// Where the history is stored.
@@ -76,6 +78,31 @@ impl History {
         // Terms never decrease along a log, so no log that continues this one has the entry.
         (applied.term > at.term).then_some(Fate::Lost { replaced_by: None })
     }
+
+    /// The same for a range of entries of one term, which one leader appended in this order: so
+    /// those that are committed come first, then those that are lost, then those that are open.
+    pub(crate) fn judge(&self, term: u64, range: Range<u64>, applied: Option<LogPos>) -> Judgement {
+        let Some(applied) = applied else {
+            return Judgement { committed: range.start, lost: range.start };
+        };
+        let known = (applied.index + 1).clamp(range.start, range.end);
+        // Where the term's part of the history ends, if it has one.
+        let firsts = &self.firsts;
+        let before = firsts.range(..range.end).rev().find(|(_, of)| **of <= term);
+        let own = before.filter(|(_, of)| **of == term).map(|(first, _)| *first);
+        let end = own.and_then(|first| firsts.range(first + 1..).next()).map(|(first, _)| *first);
+        let committed = match own {
+            Some(first) if first <= range.start => end.unwrap_or(u64::MAX).min(known),
+            _ => range.start,
+        };
+        let lost = if applied.term > term { range.end } else { known };
+        let judged = Judgement { committed: committed.max(range.start), lost };
+        mutate!(
+            "lost_tail_forgotten",
+            judged,
+            Judgement { committed: judged.lost.max(judged.committed), ..judged }
+        )
+    }
 }
 
 #[cfg(test)]
@@ -115,6 +142,31 @@ mod tests {
         assert_eq!(history.fate(at(4, 6), applied), None, "it may still be committed");
         assert_eq!(history.fate(at(7, 6), applied), None);
         assert_eq!(history.fate(at(1, 1), None), None);
+    }
+
+    #[test]
+    fn a_run_is_judged_as_each_of_its_entries() {
+        let entries = [at(0, 0), at(1, 1), at(1, 2), at(3, 3), at(3, 4), at(4, 5), at(6, 6)];
+        for upto in 0..=entries.len() {
+            let (_, history) = history(&entries[..upto]);
+            let applied = upto.checked_sub(1).map(|last| entries[last]);
+            // A run begins where its term's own part of the history does, or behind it.
+            for (term, start) in (0..8).flat_map(|term| (0..9).map(move |start| (term, start))) {
+                let first = entries.iter().find(|e| e.term == term).map_or(0, |e| e.index);
+                for end in start.max(first)..10 {
+                    let start = start.max(first);
+                    let said = history.judge(term, start..end, applied);
+                    for index in start..end {
+                        let by_one = match history.fate(at(term, index), applied) {
+                            Some(Fate::Committed) => index < said.committed,
+                            Some(_) => (said.committed..said.lost).contains(&index),
+                            None => index >= said.lost && index >= said.committed,
+                        };
+                        assert!(by_one, "{term}/{index} of {start}..{end} at {upto}: {said:?}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use crate::rollback::{AbsentKeys, Again};
 use bytes::Bytes;
 use common::clock::Hlc;
 use common::storage::engine::{Batch, EngineError, KeyRange, Keyspace, Page, PageLimit, Read};
@@ -72,6 +73,33 @@ pub trait StateMachine: Send + Sync + 'static {
         command: &Self::Command,
         stamp: Stamp,
     ) -> Result<Self::Reply, EngineError>;
+
+    /// A command that a failover has lost, for a second time: made conditional on what it changes
+    /// being as it is in `state`, if that was last changed before the log index `before`. See
+    /// [`Node::replay`](crate::Node::replay).
+    fn again(
+        &self,
+        state: &dyn Read,
+        clock: Hlc,
+        command: &Self::Command,
+        before: u64,
+        absent: AbsentKeys,
+    ) -> Result<Again<Self::Command>, EngineError> {
+        let _ = (state, clock, command, before, absent);
+        Ok(Again::Never)
+    }
+
+    /// Whether a command of [`StateMachine::again`] took place, by its reply.
+    fn took_place(&self, reply: &Self::Reply) -> bool {
+        let _ = reply;
+        true
+    }
+
+    /// A command in words, for whoever looks into a rollback file.
+    fn describe(&self, command: &Self::Command) -> String {
+        let _ = command;
+        "(this machine does not describe its commands)".to_owned()
+    }
 
     /// At most `limit` commands that deadlines up to `upto`, or unfinished sweeping, ask for now.
     /// The leader replicates the time, then every member applies these commands at that place in

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{bench, cluster};
+use crate::{admin, bench, cluster};
 
 /// A replicated key-value store that speaks the Redis protocol.
 #[derive(Debug, Parser)]
@@ -32,6 +32,12 @@ pub enum Command {
     Node(NodeArguments),
     /// Show the nodes of a cluster: role, term, positions, lag, disk, size.
     Status(StatusArguments),
+    /// Show or change the members.
+    Members(admin::Members),
+    /// Hand leadership over.
+    Transfer(admin::Transfer),
+    /// Show the writes that a node has lost to a failover, or write them again.
+    Rollbacks(admin::Rollbacks),
     /// Measure throughput and latencies over the Redis protocol.
     Bench(bench::Arguments),
 }
@@ -93,8 +99,19 @@ mod tests {
 
     #[test]
     fn every_command_works_with_defaults() {
-        for line in ["demo", "cluster", "node --print-config", "status", "bench", "--log warn demo"]
-        {
+        for line in [
+            "demo",
+            "cluster",
+            "node --print-config",
+            "status",
+            "bench",
+            "members",
+            "members add 4 10.0.0.4:7379 --address 10.0.0.1:8379",
+            "transfer --to 2",
+            "rollbacks",
+            "rollbacks replay 0-1-2-3 --absent-keys",
+            "--log warn demo",
+        ] {
             let line = format!("tercet {line}");
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
         }

@@ -4,6 +4,7 @@
     reason = "the protocol's numbers are signed; lengths and counts are far below 2^63"
 )]
 
+pub mod admin;
 pub mod backend;
 pub mod bench;
 pub mod cli;

@@ -9,7 +9,7 @@ use crate::cluster::ClusterError;
 use crate::config::{NodeConfig, TEMPLATE};
 use crate::exit::Exit;
 use crate::stop::{Signals, stdin_closed};
-use crate::{bench, cluster, demo, logging, node, status};
+use crate::{admin, bench, cluster, demo, logging, node, status};
 
 /// What is logged by commands whose own output is what counts.
 const QUIET: &str = "warn";
@@ -49,7 +49,20 @@ pub async fn run() -> Exit {
             Err(error) => fail(Exit::Failed, error),
         },
         Command::Status(arguments) => show_status(arguments).await,
+        Command::Members(arguments) => shown(admin::members(arguments).await),
+        Command::Transfer(arguments) => shown(admin::transfer(arguments).await),
+        Command::Rollbacks(arguments) => shown(admin::rollbacks(arguments).await),
         Command::Node(_) => Exit::Good,
+    }
+}
+
+fn shown(result: Result<String, admin::AdminError>) -> Exit {
+    match result {
+        Ok(text) => {
+            print!("{text}");
+            Exit::Good
+        }
+        Err(error) => fail(Exit::Failed, error),
     }
 }
 

@@ -246,6 +246,19 @@ impl Strategy for Leader {
         .boxed()
     }
 
+    fn rolled_back(&self, node: &LeaderNode) -> BoxFuture<'static, Vec<String>> {
+        let node = node.node.clone();
+        async move {
+            let mut receipts = Vec::new();
+            for file in node.rollbacks().await.unwrap_or_default() {
+                let lost = node.rolled_back(&file.name).await.unwrap_or_default();
+                receipts.extend(lost.iter().filter_map(|lost| text(&lost.receipt)));
+            }
+            receipts
+        }
+        .boxed()
+    }
+
     fn chore(&self, node: &LeaderNode, chore: Chore) -> BoxFuture<'static, ()> {
         let node = node.node.clone();
         async move {

@@ -2,7 +2,7 @@
 //!
 //! An answer is final, so whoever is asked, and whenever, must say the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +50,37 @@ pub(super) async fn ask<S: Strategy>(world: Arc<World<S>>) {
             }
         }
     }
+    check_rollbacks(&world, &said).await;
     world.count(|stats| stats.fates += said.len() as u64);
+}
+
+/// Whether the rollback files hold what is said to be lost, and nothing that is not.
+async fn check_rollbacks<S: Strategy>(world: &World<S>, said: &BTreeMap<String, bool>) {
+    let places: Vec<Place> = world.open_nodes().into_keys().collect();
+    let mut kept = BTreeSet::new();
+    for place in &places {
+        let Some((env, node)) = world.machine(*place).running() else { return };
+        let strategy = world.strategy.clone();
+        let files = env.spawn("rollbacks", async move { strategy.rolled_back(&node).await });
+        kept.extend(files.await.unwrap_or_default());
+    }
+    let all: Vec<String> = kept.iter().cloned().collect();
+    for place in &places {
+        for (receipt, answer) in all.iter().zip(of_node(world, *place, &all).await) {
+            if answer != Some(false) {
+                let claim = format!("{receipt}: in a rollback file, and {place} says {answer:?}");
+                world.violated("rollback", claim);
+            }
+        }
+    }
+    if places.len() < usize::from(world.plan.config.nodes) {
+        return;
+    }
+    let lost = said.iter().filter(|(_, committed)| !**committed);
+    for (receipt, _) in lost.filter(|(receipt, _)| !kept.contains(*receipt)) {
+        world.violated("rollback", format!("{receipt}: lost, and in no rollback file"));
+    }
+    world.count(|stats| stats.rolled_back += all.len() as u64);
 }
 
 /// What one node says, which may die over it.

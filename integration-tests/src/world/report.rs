@@ -38,6 +38,8 @@ pub struct Stats {
     pub fates: u64,
     /// Of those writes, the ones that are lost, as their receipts say.
     pub lost: u64,
+    /// Commands in rollback files at the end, acknowledged or not.
+    pub rolled_back: u64,
 }
 
 impl Stats {
@@ -71,6 +73,7 @@ impl Stats {
         self.early += other.early;
         self.fates += other.fates;
         self.lost += other.lost;
+        self.rolled_back += other.rolled_back;
         for (kind, times) in &other.faults {
             *self.faults.entry(*kind).or_default() += times;
         }
@@ -97,8 +100,9 @@ impl fmt::Display for Stats {
         }
         write!(
             f,
-            "\nfates       {} asked for; {} writes acknowledged early, {} of them lost and told",
-            self.fates, self.early, self.lost
+            "\nfates       {} asked for; {} writes acknowledged early, {} of them lost and told; {} \
+             commands in rollback files",
+            self.fates, self.early, self.lost, self.rolled_back
         )?;
         write!(
             f,

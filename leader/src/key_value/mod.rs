@@ -22,6 +22,7 @@
 //! that it replaced, so overwriting large values costs their size in replies.
 
 mod admission;
+mod again;
 mod apply;
 mod command;
 mod read;
@@ -32,6 +33,7 @@ mod tests;
 use common::clock::Hlc;
 use common::storage::engine::{EngineError, Keyspace, Read};
 
+use crate::rollback::{AbsentKeys, Again};
 use crate::state_machine::{Draft, Refused, Stamp, StateMachine};
 
 pub use admission::{MAX_DELETED_KEYS, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES};
@@ -87,6 +89,25 @@ impl StateMachine for KeyValue {
                 apply::one(state, &put, stamp).map(|_| Reply::Set)
             }
         }
+    }
+
+    fn again(
+        &self,
+        state: &dyn Read,
+        clock: Hlc,
+        command: &Command,
+        before: u64,
+        absent: AbsentKeys,
+    ) -> Result<Again<Command>, EngineError> {
+        again::again(state, clock, command, before, absent)
+    }
+
+    fn took_place(&self, reply: &Reply) -> bool {
+        matches!(reply, Reply::Transaction { matched: true, .. })
+    }
+
+    fn describe(&self, command: &Command) -> String {
+        again::describe(command)
     }
 
     /// One [`Command::Sweep`] while some deadline has passed; each removes [`MAX_SWEEP`] keys.

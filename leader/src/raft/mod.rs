@@ -24,7 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::env::Env;
 use common::ids::{LogPos, NodeId};
-use common::storage::wal::DiskHealth;
+use common::storage::wal::{DiskHealth, WalError};
 use common::transport::Class;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Either};
@@ -44,6 +44,7 @@ use crate::replication_mode::{Members, Progress};
 
 use acks::Acks;
 use log_store::LogStore;
+pub(crate) use log_store::{Judgement, Run as LostRun};
 use machine::RaftMachine;
 use network::Network;
 pub(crate) use server::Local;
@@ -247,6 +248,43 @@ impl Consensus {
     /// The last entry that this node has applied.
     fn applied(&self) -> Option<LogPos> {
         self.0.applier.applied().at
+    }
+
+    /// Waits until the log has dropped entries since the last look.
+    pub(crate) async fn dropped(&self) {
+        self.0.log.dropped().await;
+    }
+
+    /// Whether anything that the log has dropped is not judged yet.
+    pub(crate) fn suspects(&self) -> bool {
+        self.0.log.suspects()
+    }
+
+    /// Judges what the log has dropped by the committed history, and returns what is lost.
+    pub(crate) fn judge_dropped(&self) -> Vec<LostRun> {
+        self.0.log.judge(|term, indexes| self.0.applier.judge(term, indexes))
+    }
+
+    /// The bodies of entries with commands of a lost run, from its `skip`-th entry on, and how many
+    /// entries these are: none at its end.
+    pub(crate) async fn read_dropped(
+        &self,
+        run: &LostRun,
+        skip: u64,
+    ) -> Result<(u64, Vec<(LogPos, Bytes)>), WalError> {
+        let (passed, entries) = self.0.log.read_dropped(run, skip).await?;
+        let commands = entries.into_iter().filter_map(|entry| Some((entry.at, entry.commands()?)));
+        Ok((passed, commands.collect()))
+    }
+
+    /// A lost run is kept elsewhere, durably.
+    pub(crate) fn settle(&self, run: &LostRun) {
+        self.0.log.settle(run);
+    }
+
+    /// Lets the log's segments go that nothing needs any more.
+    pub(crate) fn release_settled(&self) {
+        self.0.log.release_settled();
     }
 
     /// Whether the log's disk is full but for its reserve.

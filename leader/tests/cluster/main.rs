@@ -9,5 +9,6 @@ mod exactly_once;
 mod failures;
 mod members;
 mod modes;
+mod rollbacks;
 mod snapshots;
 mod writes_and_reads;

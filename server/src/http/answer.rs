@@ -3,6 +3,7 @@
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use leader::error::AdminError;
+use leader::rollback::RollbackError;
 use serde::Serialize;
 use serde_json::json;
 
@@ -42,6 +43,18 @@ pub(super) fn refused(problem: &AdminError) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, "nothing was changed; ask another node")
         }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "see the node's log"),
+    };
+    error(code, problem.to_string(), hint)
+}
+
+/// Why a rollback file could not be shown or replayed.
+pub(super) fn not_rolled(problem: &RollbackError) -> Response {
+    let (code, hint) = match problem {
+        RollbackError::Unknown(_) => (StatusCode::NOT_FOUND, "see GET /rollbacks of this node"),
+        RollbackError::Read(_) | RollbackError::Write(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "send the request again; it does nothing twice")
+        }
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "see the node's log and its disk"),
     };
     error(code, problem.to_string(), hint)
 }

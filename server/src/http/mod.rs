@@ -11,6 +11,9 @@
 //! | `GET /members` | the members as JSON |
 //! | `POST /members` | `{"add": {"id": 4, "address": "host:port"}}`, `{"promote": 4}` or `{"remove": 4}` |
 //! | `POST /transfer` | `{}` or `{"to": 2}`: hands leadership over |
+//! | `GET /rollbacks` | this node's rollback files: writes that a failover has lost |
+//! | `GET /rollbacks/NAME` | the commands of one |
+//! | `POST /rollbacks/NAME` | `{}` or `{"absent": "written"}`: writes again what nobody has touched since |
 //!
 //! Every error is JSON: `{"error": "...", "hint": "..."}`. The server answers from the first moment
 //! of the process, before the log is replayed, so that peers and people can see that it starts.
@@ -28,9 +31,10 @@ use common::ids::NodeId;
 use futures::future::BoxFuture;
 use leader::Member;
 use leader::error::AdminError;
+use leader::rollback::{AbsentKeys, Replayed, RollbackError};
 use serde::Deserialize;
 
-use crate::status::{ClusterReport, StatusReport};
+use crate::status::{ClusterReport, LostReport, RollbackReport, StatusReport};
 
 pub use routes::router;
 
@@ -60,6 +64,16 @@ pub trait Admin: Send + Sync {
     fn transfer(&self, to: Option<NodeId>) -> BoxFuture<'_, Result<NodeId, AdminError>>;
     /// Changes the members.
     fn change(&self, change: Change) -> BoxFuture<'_, Result<(), AdminError>>;
+    /// The rollback files.
+    fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>>;
+    /// The commands of one of them.
+    fn rollback(&self, name: String) -> BoxFuture<'_, Result<Vec<LostReport>, RollbackError>>;
+    /// Writes them again where nobody has touched what they change.
+    fn replay(
+        &self,
+        name: String,
+        absent: AbsentKeys,
+    ) -> BoxFuture<'_, Result<Replayed, RollbackError>>;
 }
 
 /// The node behind the pages, once it is open.

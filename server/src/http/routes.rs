@@ -3,16 +3,17 @@
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use common::ids::NodeId;
+use leader::rollback::AbsentKeys;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::answer::{error, json, refused, starting};
+use super::answer::{error, json, not_rolled, refused, starting};
 use super::{Change, Stage};
 
 /// The largest request body, in bytes.
@@ -32,6 +33,8 @@ pub fn router(stage: Stage) -> Router {
         .route("/metrics", page(get(metrics), "GET"))
         .route("/members", page(get(members).post(change), "GET or POST"))
         .route("/transfer", page(post(transfer), "POST"))
+        .route("/rollbacks", page(get(rollbacks), "GET"))
+        .route("/rollbacks/{name}", page(get(rollback).post(replay), "GET or POST"))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(stage)
@@ -49,7 +52,8 @@ async fn unknown(uri: Uri) -> Response {
     error(
         StatusCode::NOT_FOUND,
         format!("there is no {}", uri.path()),
-        "there are /, /health, /ready, /status, /cluster, /metrics, /members and /transfer",
+        "there are /, /health, /ready, /status, /cluster, /metrics, /members, /transfer and \
+         /rollbacks",
     )
 }
 
@@ -131,5 +135,55 @@ async fn transfer(State(stage): State<Stage>, body: Body) -> Response {
     match node.transfer(to.map(NodeId)).await {
         Ok(leader) => json(StatusCode::OK, &json!({ "leader": leader.0 })),
         Err(problem) => refused(&problem),
+    }
+}
+
+async fn rollbacks(State(stage): State<Stage>) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    match node.rollbacks().await {
+        Ok(files) => json(StatusCode::OK, &json!({ "rollbacks": files })),
+        Err(problem) => not_rolled(&problem),
+    }
+}
+
+async fn rollback(State(stage): State<Stage>, Path(name): Path<String>) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    match node.rollback(name).await {
+        Ok(commands) => json(StatusCode::OK, &json!({ "commands": commands })),
+        Err(problem) => not_rolled(&problem),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Replay {
+    #[serde(default)]
+    absent: Absent,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Absent {
+    #[default]
+    Stay,
+    Written,
+}
+
+async fn replay(State(stage): State<Stage>, Path(name): Path<String>, body: Body) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    let Replay { absent } = match read(body, r#"{} or {"absent": "written"}"#) {
+        Ok(replay) => replay,
+        Err(answer) => return *answer,
+    };
+    let absent = match absent {
+        Absent::Stay => AbsentKeys::Stay,
+        Absent::Written => AbsentKeys::Written,
+    };
+    match node.replay(name, absent).await {
+        Ok(done) => {
+            let (written, changed, never) = (done.written, done.changed, done.never);
+            json(StatusCode::OK, &json!({ "written": written, "changed": changed, "never": never }))
+        }
+        Err(problem) => not_rolled(&problem),
     }
 }

@@ -55,6 +55,24 @@ impl Admin for Fake {
         Box::pin(async move { self.outcome(format!("transfer {to:?}"), NodeId(3)) })
     }
 
+    fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>> {
+        let file = RollbackReport { name: "0-1-2-3".into(), ..RollbackReport::default() };
+        Box::pin(async { Ok(vec![file]) })
+    }
+
+    fn rollback(&self, name: String) -> BoxFuture<'_, Result<Vec<LostReport>, RollbackError>> {
+        Box::pin(async { Err(RollbackError::Unknown(name)) })
+    }
+
+    fn replay(
+        &self,
+        name: String,
+        absent: AbsentKeys,
+    ) -> BoxFuture<'_, Result<Replayed, RollbackError>> {
+        self.asked.lock().unwrap().push(format!("replay {name} {absent:?}"));
+        Box::pin(async { Ok(Replayed::default()) })
+    }
+
     fn change(&self, change: Change) -> BoxFuture<'_, Result<(), AdminError>> {
         Box::pin(async move { self.outcome(format!("{change:?}"), ()) })
     }
@@ -190,4 +208,18 @@ async fn a_refused_change_says_whether_it_was_made() {
             assert!(value(&answer)["hint"].as_str().unwrap().contains(hint), "{}", answer.body);
         }
     }
+}
+
+#[tokio::test]
+async fn rollback_files_are_listed_shown_and_replayed() {
+    let (address, fake) = open(Fake::default()).await;
+    let listed = get(&address, "/rollbacks", PATIENCE).await.unwrap();
+    assert_eq!(value(&listed)["rollbacks"][0]["name"], "0-1-2-3");
+    let unknown = get(&address, "/rollbacks/7", PATIENCE).await.unwrap();
+    assert_eq!(unknown.code, 404);
+    for body in ["{}", r#"{"absent": "written"}"#] {
+        assert_eq!(post(&address, "/rollbacks/0-1-2-3", body).await.code, 200);
+    }
+    assert_eq!(post(&address, "/rollbacks/0-1-2-3", r#"{"absent": "x"}"#).await.code, 400);
+    assert_eq!(*fake.asked.lock().unwrap(), ["replay 0-1-2-3 Stay", "replay 0-1-2-3 Written"]);
 }

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::ids::NodeId;
+use common::receipt::Receipt;
 use futures::future::{BoxFuture, join_all, ready};
 use leader::error::AdminError;
+use leader::rollback::{AbsentKeys, Replayed, RollbackError};
+use leader::state_machine::StateMachine;
 use leader::{ReadLevel, ReadOptions, Role};
 
 use crate::client::http;
@@ -14,10 +17,12 @@ use crate::http::{Admin, Change};
 use crate::listener::Service;
 use crate::metrics::{Watched, render};
 use crate::node::Replica;
-use crate::status::{ClusterReport, NodeRow, StatusReport};
+use crate::status::{ClusterReport, LostReport, NodeRow, RollbackReport, StatusReport};
 
 /// How long a read may take for the node to count as ready.
 const READY: Duration = Duration::from_secs(1);
+/// How long each write of a replay may take.
+const REPLAY: Duration = Duration::from_secs(5);
 /// How long a peer may take to say how it is.
 const PEER: Duration = Duration::from_secs(1);
 
@@ -107,6 +112,43 @@ impl Admin for Desk {
 
     fn transfer(&self, to: Option<NodeId>) -> BoxFuture<'_, Result<NodeId, AdminError>> {
         Box::pin(self.replica.transfer(to))
+    }
+
+    fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>> {
+        Box::pin(async {
+            let files = self.replica.rollbacks().await?;
+            Ok(files.into_iter().map(RollbackReport::from).collect())
+        })
+    }
+
+    fn rollback(&self, name: String) -> BoxFuture<'_, Result<Vec<LostReport>, RollbackError>> {
+        Box::pin(async move {
+            let seal = self.replica.seal();
+            let lost = self.replica.rolled_back(&name).await?;
+            let lost = lost.into_iter().map(|lost| {
+                let receipt = Receipt::from(lost.receipt);
+                LostReport {
+                    term: lost.receipt.at.term,
+                    index: lost.receipt.at.index,
+                    sub: lost.receipt.sub,
+                    unix_millis: lost.receipt.stamp.millis(),
+                    receipt: seal.as_ref().map(|(_, secret)| receipt.seal_text(secret)),
+                    command: lost.command.map_or_else(
+                        || "(this build cannot read it)".to_owned(),
+                        |command| self.replica.machine().describe(&command),
+                    ),
+                }
+            });
+            Ok(lost.collect())
+        })
+    }
+
+    fn replay(
+        &self,
+        name: String,
+        absent: AbsentKeys,
+    ) -> BoxFuture<'_, Result<Replayed, RollbackError>> {
+        Box::pin(async move { self.replica.replay(&name, absent, REPLAY).await })
     }
 
     fn change(&self, change: Change) -> BoxFuture<'_, Result<(), AdminError>> {

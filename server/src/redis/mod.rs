@@ -22,6 +22,7 @@
 //! types refuse them).
 
 mod admission;
+mod again;
 mod apply;
 mod collection;
 mod command;
@@ -42,6 +43,7 @@ mod transaction;
 
 use common::clock::Hlc;
 use common::storage::engine::{EngineError, Keyspace, Read};
+use leader::rollback::{AbsentKeys, Again};
 use leader::state_machine::{Draft, Refused, Stamp, StateMachine};
 
 pub use admission::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
@@ -104,6 +106,25 @@ impl StateMachine for Redis {
         stamp: Stamp,
     ) -> Result<Reply, EngineError> {
         apply::apply(state, command, stamp)
+    }
+
+    fn again(
+        &self,
+        state: &dyn Read,
+        clock: Hlc,
+        command: &Command,
+        before: u64,
+        absent: AbsentKeys,
+    ) -> Result<Again<Command>, EngineError> {
+        again::again(state, clock, command, before, absent)
+    }
+
+    fn took_place(&self, reply: &Reply) -> bool {
+        *reply != Reply::NotDone
+    }
+
+    fn describe(&self, command: &Command) -> String {
+        format!("{command:?}")
     }
 
     /// One [`Command::Sweep`] while a deadline has passed or rows of an older generation are left.

@@ -1,6 +1,7 @@
 //! `tercet status`: a table of all nodes, or the same as JSON.
 
 mod report;
+mod rollback;
 mod table;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,8 @@ pub use report::{
     AddressReport, ClusterReport, DiskReport, LogReport, MemberReport, NodeRow, StateReport,
     StatusReport, role_name,
 };
-pub use table::{bytes, table};
+pub use rollback::{LostReport, RollbackReport};
+pub use table::{aligned, bytes, table};
 
 /// How long one node may take to answer for all.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -50,17 +50,13 @@ fn cells(row: &NodeRow, newest: u64) -> Vec<String> {
     ]
 }
 
-/// Renders the table, with a note for each node that is not well.
-pub fn table(report: &ClusterReport) -> String {
-    let committed = report.nodes.iter().filter_map(|row| row.status.as_ref()?.log.committed);
-    let newest = committed.max().unwrap_or(0);
-    let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
-    rows.extend(report.nodes.iter().map(|row| cells(row, newest)));
+/// Rows of cells in columns.
+pub fn aligned(rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0)
     };
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let _ = write!(line, "{cell:<width$}  ", width = width(column));
@@ -68,6 +64,16 @@ pub fn table(report: &ClusterReport) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
+    text
+}
+
+/// Renders the table, with a note for each node that is not well.
+pub fn table(report: &ClusterReport) -> String {
+    let committed = report.nodes.iter().filter_map(|row| row.status.as_ref()?.log.committed);
+    let newest = committed.max().unwrap_or(0);
+    let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
+    rows.extend(report.nodes.iter().map(|row| cells(row, newest)));
+    let mut text = aligned(&rows);
     for row in &report.nodes {
         let failure = row.status.as_ref().and_then(|status| status.failure.as_ref());
         if let Some(problem) = row.error.as_ref().or(failure) {

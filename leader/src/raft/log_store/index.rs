@@ -10,21 +10,31 @@ use common::storage::wal::Lsn;
 
 /// Entries that lie next to each other, of one term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
-    term: u64,
-    index: u64,
-    lsn: Lsn,
-    length: u64,
+pub(crate) struct Run {
+    /// Their term.
+    pub(crate) term: u64,
+    /// The index of the first.
+    pub(crate) index: u64,
+    /// The record of the first.
+    pub(super) lsn: Lsn,
+    /// How many they are.
+    pub(crate) length: u64,
 }
 
 impl Run {
     /// The first index behind the run.
-    const fn end(&self) -> u64 {
+    pub(crate) const fn end(&self) -> u64 {
         self.index + self.length
     }
 
     const fn at(&self, index: u64) -> LogPos {
         LogPos { term: self.term, index }
+    }
+
+    /// The part of the run from `from` up to, but without, `end`.
+    pub(super) const fn part(&self, from: u64, end: u64) -> Self {
+        let lsn = Lsn(self.lsn.0 + (from - self.index));
+        Self { term: self.term, index: from, lsn, length: end - from }
     }
 }
 
@@ -90,31 +100,38 @@ impl Index {
         Ok(())
     }
 
-    /// Drops all entries from `index` on.
-    pub(super) fn truncate_from(&mut self, index: u64) {
-        while let Some(run) = self.runs.back_mut() {
+    /// Drops all entries from `index` on, and returns them.
+    pub(super) fn truncate_from(&mut self, index: u64) -> Vec<Run> {
+        let mut dropped = Vec::new();
+        while let Some(run) = self.runs.pop_back() {
             if run.index >= index {
-                self.runs.pop_back();
-            } else {
-                run.length = run.length.min(index - run.index);
-                break;
+                dropped.push(run);
+                continue;
             }
+            if run.end() > index {
+                dropped.push(run.part(index, run.end()));
+            }
+            self.runs.push_back(run.part(run.index, run.end().min(index)));
+            break;
         }
+        dropped
     }
 
-    /// Drops all entries below `index`.
-    pub(super) fn purge_below(&mut self, index: u64) {
-        while let Some(run) = self.runs.front_mut() {
+    /// Drops all entries below `index`, and returns them.
+    pub(super) fn purge_below(&mut self, index: u64) -> Vec<Run> {
+        let mut dropped = Vec::new();
+        while let Some(run) = self.runs.pop_front() {
             if run.end() <= index {
-                self.runs.pop_front();
-            } else {
-                let gone = index.saturating_sub(run.index);
-                run.index += gone;
-                run.lsn.0 += gone;
-                run.length -= gone;
-                break;
+                dropped.push(run);
+                continue;
             }
+            if run.index < index {
+                dropped.push(run.part(run.index, index));
+            }
+            self.runs.push_front(run.part(run.index.max(index), run.end()));
+            break;
         }
+        dropped
     }
 }
 
@@ -171,6 +188,12 @@ mod tests {
         ]
     }
 
+    /// A row per entry.
+    fn rows(runs: &[Run]) -> BTreeMap<u64, (LogPos, Lsn)> {
+        let all = runs.iter().flat_map(|run| (run.index..run.end()).map(move |i| (i, run)));
+        all.map(|(i, run)| (i, (run.at(i), Lsn(run.lsn.0 + i - run.index)))).collect()
+    }
+
     proptest! {
         /// A map with a row per entry is the model.
         #[test]
@@ -195,15 +218,16 @@ mod tests {
                         }
                     }
                     Step::Truncate(from) => {
-                        index.truncate_from(from);
-                        model.retain(|i, _| *i < from);
+                        let dropped = rows(&index.truncate_from(from));
+                        prop_assert_eq!(dropped, model.split_off(&from));
                         if let Some((last, _)) = model.last_key_value() {
                             next = last + 1;
                         }
                     }
                     Step::Purge(below) => {
-                        index.purge_below(below);
-                        model.retain(|i, _| *i >= below);
+                        let dropped = rows(&index.purge_below(below));
+                        let kept = model.split_off(&below);
+                        prop_assert_eq!(dropped, std::mem::replace(&mut model, kept));
                     }
                 }
                 prop_assert_eq!(index.first(), model.values().next().map(|row| row.0));

@@ -12,6 +12,7 @@
 //! | `reader` | openraft's reads, by pages |
 //! | `reconcile` | when the state machine and the log disagree after a crash |
 //! | `index`, `cache` | which record holds which entry; the newest entries in memory |
+//! | `suspects` | entries that were dropped and may have been lost by it |
 //!
 //! **A full disk.** What reaches this log was proposed already, by this node or by its leader, and
 //! must not be lost. So all of it may use the space that the `Wal` holds back, and the refusal comes
@@ -28,6 +29,7 @@ mod reconcile;
 mod record;
 mod replay;
 mod storage;
+mod suspects;
 mod tails;
 #[cfg(test)]
 mod tests;
@@ -49,11 +51,15 @@ use crate::error::OpenError;
 use crate::message::Vote;
 use cache::Cache;
 use index::Index;
+pub(crate) use index::Run;
 pub(crate) use reader::LogReader;
 use record::Record;
 pub(crate) use record::{EntryRecord, MalformedRecord};
 use replay::Replaying;
+pub(crate) use suspects::Judgement;
+use suspects::Suspects;
 use tails::Tails;
+use tokio::sync::Notify;
 
 /// Where the log is in the node's folder.
 const FOLDER: &str = "wal";
@@ -68,6 +74,8 @@ struct Shared {
     wal: Wal,
     acks: Acks,
     state: Mutex<State>,
+    /// Told when entries are dropped.
+    dropped: Notify,
     /// The first failure of the log. There is no second: nothing counts any more.
     failed: Arc<OnceLock<WalError>>,
 }
@@ -84,6 +92,7 @@ struct State {
     index: Index,
     cache: Cache,
     tails: Tails,
+    suspects: Suspects,
 }
 
 impl State {
@@ -97,6 +106,7 @@ impl State {
             index: Index::default(),
             cache: Cache::new(cache_bytes),
             tails: Tails::default(),
+            suspects: Suspects::default(),
         }
     }
 
@@ -108,7 +118,7 @@ impl State {
     /// Drops all entries after a position.
     fn truncate_after(&mut self, after: Option<LogPos>) {
         let from = after.map_or(0, |at| at.index + 1);
-        self.index.truncate_from(from);
+        self.suspects.add(self.index.truncate_from(from));
         self.cache.truncate_from(from);
     }
 
@@ -117,7 +127,7 @@ impl State {
         if self.purged < Some(upto) {
             self.purged = Some(upto);
         }
-        self.index.purge_below(upto.index + 1);
+        self.suspects.add(self.index.purge_below(upto.index + 1));
         self.cache.purge_below(upto.index + 1);
     }
 }
@@ -142,8 +152,8 @@ impl LogStore {
             acks.synced(last, acks.cuts());
         }
         let (env, node) = (env.clone(), config.node);
-        let (state, failed) = (Mutex::new(state), Arc::default());
-        let log = Self(Arc::new(Shared { env, node, wal, acks, state, failed }));
+        let (state, failed, dropped) = (Mutex::new(state), Arc::default(), Notify::new());
+        let log = Self(Arc::new(Shared { env, node, wal, acks, state, dropped, failed }));
         if resume {
             common::sometimes!("log-resumed-behind-a-refused-record");
             log.enqueue(&mut log.state(), vec![Record::Resumed.encode()], |_| {})?;

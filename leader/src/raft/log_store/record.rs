@@ -269,6 +269,11 @@ impl EntryRecord {
         Ok(Self { epoch, at, kind, bytes })
     }
 
+    /// The body of an entry with commands.
+    pub(crate) fn commands(&self) -> Option<Bytes> {
+        matches!(self.kind, Kind::Batch | Kind::Shrinking).then(|| self.body())
+    }
+
     fn body(&self) -> Bytes {
         self.bytes.slice(ENTRY_HEADER..)
     }

@@ -15,7 +15,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use tokio::sync::oneshot;
 
 use super::record::{EntryRecord, Record};
-use super::{LogReader, LogStore, Shared, io_error};
+use super::{LogReader, LogStore, io_error};
 use crate::message::Vote;
 use crate::raft::type_config::{Entry, LogId, RaftVote, TypeConfig, log_id, position, vote};
 
@@ -120,11 +120,12 @@ impl LogStore {
         self.enqueue(&mut state, vec![record], |_| {})?;
         drop(state);
         self.0.acks.truncated(after);
+        self.0.dropped.notify_one();
         Ok(())
     }
 
     /// Drops entries up to `upto`. Their segments go once the records that a replay needs, and that
-    /// may be in no other segment, are durable behind them.
+    /// may be in no other segment, are durable behind them, and none of the entries is a suspect.
     pub(super) fn purge_upto(&self, upto: LogPos) -> Result<(), WalError> {
         let mut state = self.state();
         state.purge(upto);
@@ -140,17 +141,12 @@ impl LogStore {
         self.enqueue(&mut state, records, move |synced| {
             if let (Ok(last), Some(shared)) = (synced, shared.upgrade()) {
                 let first = Lsn(last.0 + 1 - count);
-                shared.release(needed.unwrap_or(first));
+                let log = Self(shared);
+                log.state().suspects.release(needed.unwrap_or(first));
+                log.0.dropped.notify_one();
             }
         })?;
         Ok(())
-    }
-}
-
-impl Shared {
-    fn release(&self, below: Lsn) {
-        common::sometimes!("log-segments-released");
-        self.wal.release(below);
     }
 }
 

@@ -27,6 +27,9 @@ impl Applier for NoReplica {
     fn last_of(&self, _: common::ids::ClientId) -> Option<u64> {
         None
     }
+    fn judge(&self, _: u64, indexes: std::ops::Range<u64>) -> crate::raft::Judgement {
+        crate::raft::Judgement { committed: indexes.start, lost: indexes.start }
+    }
     fn applied(&self) -> Applied {
         Applied::default()
     }

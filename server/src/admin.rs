@@ -1,0 +1,227 @@
+//! `tercet members`, `tercet transfer` and `tercet rollbacks`: what the HTTP side offers, for a
+//! terminal.
+
+use std::fmt;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::client::http::{self, Answer, HttpError};
+use crate::status::{self, LostReport, RollbackReport, aligned};
+
+/// How long a change may take: a member that is to vote has to catch up first.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whom to ask.
+#[derive(Clone, Debug, Args)]
+pub struct Address {
+    /// HTTP address of any node, as host:port; repeat it in case one is down.
+    #[arg(long, global = true, default_value = "127.0.0.1:8379")]
+    pub address: Vec<String>,
+}
+
+/// What `tercet members` is told.
+#[derive(Debug, Args)]
+pub struct Members {
+    #[command(flatten)]
+    address: Address,
+    #[command(subcommand)]
+    change: Option<Change>,
+}
+
+/// A change of the members.
+#[derive(Debug, Subcommand)]
+enum Change {
+    /// Add a member without a vote.
+    Add {
+        /// Its id, never used before in this cluster.
+        id: u64,
+        /// Where its peers reach it, as host:port.
+        peer: String,
+    },
+    /// Give a member a vote once it has caught up.
+    Promote {
+        /// Its id.
+        id: u64,
+    },
+    /// Remove a member.
+    Remove {
+        /// Its id.
+        id: u64,
+    },
+}
+
+/// What `tercet transfer` is told.
+#[derive(Debug, Args)]
+pub struct Transfer {
+    #[command(flatten)]
+    address: Address,
+    /// The node that is to lead; without it, the voter that has most of the log.
+    #[arg(long)]
+    to: Option<u64>,
+}
+
+/// What `tercet rollbacks` is told.
+#[derive(Debug, Args)]
+pub struct Rollbacks {
+    #[command(flatten)]
+    address: Address,
+    #[command(subcommand)]
+    what: Option<Rollback>,
+}
+
+/// What to do with a rollback file.
+#[derive(Debug, Subcommand)]
+enum Rollback {
+    /// Show the commands of a file.
+    Show {
+        /// The file.
+        name: String,
+    },
+    /// Write again what nobody has touched since it was lost.
+    Replay {
+        /// The file.
+        name: String,
+        /// Also write keys that are absent now: some may have been deleted since.
+        #[arg(long)]
+        absent_keys: bool,
+    },
+}
+
+/// Why nothing came of it.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// No node answered.
+    #[error("no node answered; name one by --address HOST:PORT of its HTTP side ({0})")]
+    Silent(String),
+    /// No node leads.
+    #[error("no leader is known: an election, or no majority; nothing was changed, try again")]
+    NoLeader,
+    /// The node refused.
+    #[error("{problem}; {hint}")]
+    Refused {
+        /// Why.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The connection failed.
+    #[error("{0}")]
+    Http(#[from] HttpError),
+    /// An answer could not be read.
+    #[error("the node's answer cannot be read: {0}")]
+    Answer(String),
+}
+
+/// The HTTP address of the leader.
+async fn leader(addresses: &[String]) -> Result<String, AdminError> {
+    let report = status::collect(addresses).await.map_err(|silent| {
+        AdminError::Silent(silent.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    })?;
+    let leads = |row: &&status::NodeRow| row.status.as_ref().is_some_and(|s| s.role == "leader");
+    let found =
+        report.nodes.iter().filter(leads).max_by_key(|row| row.status.as_ref().map(|s| s.term));
+    found.map(|row| row.http.clone()).ok_or(AdminError::NoLeader)
+}
+
+fn value(answer: &Answer) -> Result<Value, AdminError> {
+    let value: Value = serde_json::from_str(&answer.body)
+        .map_err(|error| AdminError::Answer(format!("{error}: {}", answer.body)))?;
+    if answer.code == 200 {
+        return Ok(value);
+    }
+    let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    Err(AdminError::Refused { problem: text("error"), hint: text("hint") })
+}
+
+async fn post(address: &str, path: &str, body: &Value) -> Result<Value, AdminError> {
+    let answer = http::request(address, "POST", path, Some(&body.to_string()), PATIENCE).await?;
+    value(&answer)
+}
+
+async fn get(address: &str, path: &str) -> Result<Value, AdminError> {
+    value(&http::get(address, path, PATIENCE).await?)
+}
+
+fn row(cells: &[&dyn fmt::Display]) -> Vec<String> {
+    cells.iter().map(ToString::to_string).collect()
+}
+
+/// Shows or changes the members, and returns what to print.
+pub async fn members(arguments: &Members) -> Result<String, AdminError> {
+    let leader = leader(&arguments.address.address).await?;
+    let answer = match &arguments.change {
+        None => get(&leader, "/members").await?,
+        Some(change) => {
+            let body = match change {
+                Change::Add { id, peer } => json!({ "add": { "id": id, "address": peer } }),
+                Change::Promote { id } => json!({ "promote": id }),
+                Change::Remove { id } => json!({ "remove": id }),
+            };
+            post(&leader, "/members", &body).await?
+        }
+    };
+    let members: Vec<status::MemberReport> = serde_json::from_value(answer["members"].clone())
+        .map_err(|error| AdminError::Answer(error.to_string()))?;
+    let mut rows = vec![row(&[&"node", &"votes", &"peer address"])];
+    for member in members {
+        let votes = if member.voter { "yes" } else { "no" };
+        rows.push(row(&[&member.id, &votes, &member.address]));
+    }
+    Ok(aligned(&rows))
+}
+
+/// Hands leadership over, and returns what to print.
+pub async fn transfer(arguments: &Transfer) -> Result<String, AdminError> {
+    let leader = leader(&arguments.address.address).await?;
+    let body = arguments.to.map_or_else(|| json!({}), |to| json!({ "to": to }));
+    let answer = post(&leader, "/transfer", &body).await?;
+    Ok(format!("node {} leads\n", answer["leader"]))
+}
+
+/// Shows or replays rollback files, and returns what to print. They are the node's own: its first
+/// address is asked.
+pub async fn rollbacks(arguments: &Rollbacks) -> Result<String, AdminError> {
+    let unread = |error: serde_json::Error| AdminError::Answer(error.to_string());
+    let address = arguments.address.address.first().map_or("", String::as_str);
+    match &arguments.what {
+        None => {
+            let answer = get(address, "/rollbacks").await?;
+            let files: Vec<RollbackReport> =
+                serde_json::from_value(answer["rollbacks"].clone()).map_err(unread)?;
+            if files.is_empty() {
+                return Ok("no rollback files: no write that this node held was lost\n".to_owned());
+            }
+            let mut rows = vec![row(&[&"file", &"term", &"first", &"last", &"commands", &"size"])];
+            for file in files {
+                let size = status::bytes(file.bytes);
+                let RollbackReport { name, term, first, last, commands, .. } = file;
+                rows.push(row(&[&name, &term, &first, &last, &commands, &size]));
+            }
+            Ok(aligned(&rows))
+        }
+        Some(Rollback::Show { name }) => {
+            let answer = get(address, &format!("/rollbacks/{name}")).await?;
+            let commands: Vec<LostReport> =
+                serde_json::from_value(answer["commands"].clone()).map_err(unread)?;
+            let mut rows = vec![row(&[&"position", &"command", &"receipt"])];
+            for lost in commands {
+                let position = format!("{}.{}.{}", lost.term, lost.index, lost.sub);
+                let receipt = lost.receipt.unwrap_or_default();
+                rows.push(row(&[&position, &lost.command, &receipt]));
+            }
+            Ok(aligned(&rows))
+        }
+        Some(Rollback::Replay { name, absent_keys }) => {
+            let absent = if *absent_keys { "written" } else { "stay" };
+            let body = json!({ "absent": absent });
+            let done = post(address, &format!("/rollbacks/{name}"), &body).await?;
+            Ok(format!(
+                "{} written again; {} left, since what they change was changed or is absent; {} \
+                 cannot be replayed\n",
+                done["written"], done["changed"], done["never"]
+            ))
+        }
+    }
+}
