@@ -70,7 +70,7 @@ mod hunt {
     use integration_tests::world::Options;
     use leader::key_value::Command;
     use leader::message::{Candidacy, Cause, Request, Vote};
-    use leader::{KeyValue, Member, Node, ReplicationMode, WriteOptions};
+    use leader::{KeyValue, Member, Node, ReadLevel, ReadOptions, ReplicationMode, WriteOptions};
 
     fn run(
         plan: &integration_tests::plan::Plan,
@@ -134,6 +134,7 @@ mod hunt {
             "damage_in_the_middle_cut" => in_paused_time(damage_is_refused()),
             "acknowledged_without_lease" => in_paused_time(acknowledgements_end_with_the_lease()),
             "votes_right_after_restart" => in_paused_time(a_restarted_voter_gives_no_vote()),
+            "nobody_prefers_the_freshest" => in_paused_time(the_freshest_is_elected()),
             other => panic!("no property kills {other}: write one"),
         }
     }
@@ -220,28 +221,65 @@ mod hunt {
         candidate.call(NODE, Class::Control, asks.encode(), patience).await.is_err()
     }
 
-    /// The leader of three is cut off. It takes an asynchronous write while it has its lease, and its
-    /// disk has it only when the lease is over.
-    async fn acknowledgements_end_with_the_lease() -> bool {
+    /// Members with their machines, and who leads them.
+    struct Group {
+        net: SimNetwork,
+        members: Vec<(Node<KeyValue>, SimHost, SimDisk)>,
+        leader: NodeId,
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    async fn group(count: u64) -> Group {
         let (world, rng) = (SimWorldClock::new(), SplitMix64::new(1));
         let net = SimNetwork::new(&world, &rng, Trace::default(), SimNetworkConfig::default());
         let member = |id| Member { id: NodeId(id), address: format!("node-{id}") };
-        let mut group = Vec::new();
-        for id in [1, 2, 3].map(NodeId) {
+        let mut members = Vec::new();
+        for id in (1..=count).map(NodeId) {
             let instant = SimDiskConfig::instant();
             let disk = SimDisk::new(id, &world, &rng, Trace::default(), instant);
             let host = SimHost::new(id, &world, &rng, Trace::default());
             let env = host.boot(|life| (net.attach(id, life), disk.mount(life)));
             let engines = Arc::new(MemoryEngines::on_disk(env.disk.clone(), "engine"));
             let config = leader::Config::new(id, "simulated");
-            group.push((Node::open(env, engines, KeyValue, config).await.unwrap(), host, disk));
+            members.push((Node::open(env, engines, KeyValue, config).await.unwrap(), host, disk));
         }
-        let first = &group[0].0;
-        first.bootstrap([1, 2, 3].map(member).to_vec()).await.unwrap();
-        let patience = Duration::from_secs(10);
-        let leader = first.wait_until(patience, |s| s.leader.is_some()).await.unwrap().leader;
-        let leader = leader.unwrap();
-        let (node, _, disk) = group.iter().find(|(node, ..)| node.id() == leader).unwrap();
+        let first = &members[0].0;
+        first.bootstrap((1..=count).map(member).collect()).await.unwrap();
+        let leads = first.wait_until(PATIENCE, |s| s.leader.is_some()).await.unwrap().leader;
+        Group { net, members, leader: leads.unwrap() }
+    }
+
+    /// Of five, only the leader and one follower hold a write when the leader dies.
+    async fn the_freshest_is_elected() -> bool {
+        let Group { net, members, leader } = group(5).await;
+        let of = |id| members.iter().find(|(node, ..)| node.id() == id).unwrap();
+        let write = |text: &'static str| {
+            let mode = ReplicationMode::SemiSync { followers: 1 };
+            of(leader).0.write(Command::set("key", text), WriteOptions::mode(mode))
+        };
+        write("first").await.unwrap();
+        // The last one by its id holds it: the others would ask before it.
+        let holder = members.iter().map(|(node, ..)| node.id()).filter(|id| *id != leader).max();
+        let others = members.iter().map(|(node, ..)| node.id());
+        for other in others.filter(|id| *id != leader && Some(*id) != holder) {
+            net.cut(leader, other);
+        }
+        write("held by two").await.unwrap();
+        let (_, host, disk) = of(leader);
+        (disk.crash(), host.kill());
+        net.vanish(leader);
+        let (node, ..) = of(holder.unwrap());
+        let view = node.view(ReadOptions::level(ReadLevel::Strong)).await.unwrap();
+        let record = KeyValue::get(&view, view.clock(), b"key").unwrap();
+        record.is_some_and(|record| record.value == b"held by two"[..])
+    }
+
+    /// The leader of three is cut off. It takes an asynchronous write while it has its lease, and its
+    /// disk has it only when the lease is over.
+    async fn acknowledgements_end_with_the_lease() -> bool {
+        let Group { net, members, leader } = group(3).await;
+        let (node, _, disk) = members.iter().find(|(node, ..)| node.id() == leader).unwrap();
         let write = || {
             let mut options = WriteOptions::mode(ReplicationMode::Async);
             options.timeout = Duration::from_secs(5);

@@ -17,10 +17,12 @@ use crate::acknowledge::{Acknowledger, Told};
 use crate::apply::Applier;
 use crate::config::Config;
 use crate::duties;
+use crate::election;
 use crate::error::{AdminError, OpenError};
 use crate::event::{self, Event};
 use crate::failover;
 use crate::identity::Identity;
+use crate::lag::Freshness;
 use crate::membership;
 use crate::message::Proof;
 use crate::node::Member;
@@ -45,6 +47,8 @@ pub(crate) struct Group {
     pub(crate) strong: Groups,
     /// Reads that are proven by the leader's lease.
     pub(crate) lease: Groups,
+    /// How old this member's state may be.
+    pub(crate) freshness: Freshness,
     /// The cluster's history that this member is in.
     pub(crate) epoch: Epoch,
     /// Where events go.
@@ -90,6 +94,11 @@ impl Group {
             let strong = Groups::start(&env, Proof::Round, to_leader.clone());
             let lease = Groups::start(&env, Proof::Lease, to_leader);
             env.spawn(
+                "election agent",
+                election::run(env.clone(), consensus.clone(), config.clone()),
+            );
+            let freshness = Freshness::start(&env, &config, lease.clone(), applier.clone());
+            env.spawn(
                 "lead",
                 duties::lead(
                     env.clone(),
@@ -120,7 +129,19 @@ impl Group {
                 let name = duties::name_cluster(env.clone(), identity, applier.clone());
                 env.spawn("name the cluster", name);
             }
-            Ok(Self { env, config, consensus, writer, strong, lease, epoch, events, peer, applier })
+            Ok(Self {
+                env,
+                config,
+                consensus,
+                writer,
+                strong,
+                lease,
+                freshness,
+                epoch,
+                events,
+                peer,
+                applier,
+            })
         }
         .boxed()
     }

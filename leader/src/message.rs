@@ -8,6 +8,7 @@
 //! PreVote, Vote -> Voted    elections
 //! Transfer -> Transferred   leadership, handed over
 //! Forward -> Forwarded      a write that reached a member which does not lead
+//! Poll -> Polled            what a voter holds, and whether it can lead
 //! Applied -> Applied        how far a member has applied, once it is so far
 //! ReadIndex -> ReadIndexed  how far a replica must have applied to read without being stale
 //! Offer, Chunk -> Wanted, Took; Install -> Installed     a snapshot; Rejected ends it
@@ -147,6 +148,8 @@ pub enum Request {
         /// The entry, which is committed.
         at: LogPos,
     },
+    /// What do you hold, and could you lead? Answer: [`Reply::Polled`].
+    Poll,
 }
 
 /// What became of an append.
@@ -251,6 +254,15 @@ pub enum Reply {
     Applied {
         /// The last entry that the receiver has applied.
         at: Option<LogPos>,
+    },
+    /// To [`Request::Poll`].
+    Polled {
+        /// The last entry in the receiver's log.
+        last: Option<LogPos>,
+        /// How much it is wanted as leader.
+        priority: u8,
+        /// Whether its disk keeps up and it is past its vote gate.
+        able: bool,
     },
 }
 

@@ -322,6 +322,10 @@ impl<M: StateMachine> Node<M> {
                 let known = group.strong.index(options.timeout);
                 mutate!("local_read_called_strong", Some(known.await?), None)
             }
+            ReadLevel::Bounded(age) => {
+                group.freshness.within(age, options.timeout).await?;
+                None
+            }
             ReadLevel::Lease => Some(group.lease.index(options.timeout).await?),
         };
         if let Some(ReadIndex { at, .. }) = index {
@@ -345,6 +349,12 @@ impl<M: StateMachine> Node<M> {
     /// The folder of this node.
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
         &self.parts.group.env.disk
+    }
+
+    /// How old this member's state may be at most, by the last proof; none before the first bounded
+    /// read.
+    pub fn proven_age(&self) -> Option<Duration> {
+        self.parts.group.freshness.age()
     }
 
     /// What this node knows of itself and its group. Never waits.

@@ -10,6 +10,7 @@ pub mod liveness;
 pub mod loss;
 pub mod outcome;
 pub mod session;
+pub mod staleness;
 #[cfg(test)]
 mod tests;
 mod witness;
@@ -81,7 +82,7 @@ pub struct Checker {
 }
 
 /// Every checker.
-pub const CHECKERS: [Checker; 6] = [
+pub const CHECKERS: [Checker; 7] = [
     Checker {
         name: "lin",
         guarantee: "Every operation takes effect at one moment between invocation and return.",
@@ -106,6 +107,11 @@ pub const CHECKERS: [Checker; 6] = [
         name: "session",
         guarantee: "A session misses nothing that it has done or seen before, on any node.",
         check: session::check,
+    },
+    Checker {
+        name: "staleness",
+        guarantee: "A read with a bound misses nothing that was certain so long before it began.",
+        check: staleness::check,
     },
     Checker {
         name: "liveness",

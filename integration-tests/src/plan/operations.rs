@@ -87,11 +87,14 @@ pub(super) fn draw(root: &SplitMix64, config: &ClusterConfig) -> Vec<TimedOp> {
             if at >= config.phases.heal + config.quiescence / 2 {
                 break;
             }
-            let fast = classes.below(100) < u64::from(config.fast) && !action.is_read();
-            let class = match (client < config.sessions, fast) {
-                (true, _) => Class::Session,
-                (false, true) => Class::Fast,
-                (false, false) => config.class,
+            // Of the reads, half as many are bounded.
+            let drawn = classes.below(100);
+            let weak = drawn < u64::from(config.fast);
+            let class = match (client < config.sessions, weak, action.is_read()) {
+                (true, ..) => Class::Session,
+                (false, true, false) => Class::Fast,
+                (false, true, true) if drawn % 2 == 0 => Class::Bounded,
+                (false, ..) => config.class,
             };
             ops.push(TimedOp { at, client, target, class, action });
         }

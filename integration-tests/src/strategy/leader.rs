@@ -320,6 +320,7 @@ impl LeaderNode {
             Class::Safe if self.levels.below(2) == 0 => ReadLevel::Lease,
             Class::Safe => ReadLevel::Strong,
             Class::Session => ReadLevel::Causal,
+            Class::Bounded => ReadLevel::Bounded(Class::BOUND),
         };
         let mut options = ReadOptions::level(level);
         options.timeout = timeout;
@@ -388,7 +389,7 @@ impl LeaderNode {
         mut token: Option<LogToken>,
         timeout: Duration,
     ) -> (Reply, Option<LogPos>) {
-        let blind = class != Class::Safe;
+        let blind = matches!(class, Class::Fast | Class::Session);
         let command = match action {
             Action::Write { key, value } if blind => Command::set(name(key), decimal(value)),
             Action::Add { set, element } if blind => {

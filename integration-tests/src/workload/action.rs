@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -221,4 +222,11 @@ pub enum Class {
     Safe,
     /// Acknowledged write and causal read, with the client's session token.
     Session,
+    /// Quorum write, and a read of any replica that is at most [`Class::BOUND`] old.
+    Bounded,
+}
+
+impl Class {
+    /// How old a bounded read may be.
+    pub const BOUND: Duration = Duration::from_millis(200);
 }

@@ -40,7 +40,7 @@ pub(super) async fn ask<S: Strategy>(world: Arc<World<S>>) {
         }
     }
     let receipts: Vec<String> = said.keys().cloned().collect();
-    for place in world.open_nodes().into_keys() {
+    for place in well(&world) {
         let answers = of_node(&world, place, &receipts).await;
         for (receipt, answer) in receipts.iter().zip(answers) {
             if answer != said.get(receipt).copied() {
@@ -54,9 +54,17 @@ pub(super) async fn ask<S: Strategy>(world: Arc<World<S>>) {
     world.count(|stats| stats.fates += said.len() as u64);
 }
 
+/// The nodes that are open and have not stopped by themselves.
+fn well<S: Strategy>(world: &World<S>) -> Vec<Place> {
+    let open = world.open_nodes().into_iter();
+    open.filter(|(_, node)| world.strategy.failure(node).is_none())
+        .map(|(place, _)| place)
+        .collect()
+}
+
 /// Whether the rollback files hold what is said to be lost, and nothing that is not.
 async fn check_rollbacks<S: Strategy>(world: &World<S>, said: &BTreeMap<String, bool>) {
-    let places: Vec<Place> = world.open_nodes().into_keys().collect();
+    let places = well(world);
     let mut kept = BTreeSet::new();
     for place in &places {
         let Some((env, node)) = world.machine(*place).running() else { return };

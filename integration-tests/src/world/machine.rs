@@ -212,10 +212,18 @@ pub(super) fn refused<S: Strategy>(world: &Arc<World<S>>, place: Place, reason: 
     }
     let (w, incarnation) = (world.clone(), machine.host.incarnation());
     drop(tokio::spawn(async move {
-        w.sleep_until(w.now() + START_AGAIN).await;
         let machine = w.machine(place);
-        if machine.host.incarnation() != incarnation || machine.host.life() != Life::Up {
-            return;
+        loop {
+            w.sleep_until(w.now() + START_AGAIN).await;
+            if machine.host.incarnation() != incarnation {
+                return;
+            }
+            match machine.host.life() {
+                Life::Up => break,
+                // Its supervisor is paused with it.
+                Life::Paused => {}
+                Life::Down => return,
+            }
         }
         machine.kill(&w.strategy, &w.net, Death::Process);
         if machine.is_wanted() {

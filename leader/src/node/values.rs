@@ -47,6 +47,9 @@ pub enum ReadLevel {
     Lease,
     /// What this replica has applied. Never uncommitted data, but possibly old.
     Eventual,
+    /// Every write that was acknowledged as committed so long before the read began, and perhaps
+    /// newer ones. Proven by this member's own clock: no two clocks are compared.
+    Bounded(Duration),
     /// Everything that the session has seen and done, as [`ReadOptions::token`] says: its own
     /// writes, and never less than it has read before, on any member.
     Causal,

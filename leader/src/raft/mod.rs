@@ -18,11 +18,11 @@ mod vote_gate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::env::Env;
+use common::env::{Env, Mono};
 use common::ids::{LogPos, NodeId};
 use common::storage::wal::{DiskHealth, WalError};
 use common::transport::Class;
@@ -36,9 +36,10 @@ use tokio::sync::watch;
 
 use crate::apply::Applier;
 use crate::config::Config;
+use crate::election::Standing;
 use crate::entry::EntryReply;
 use crate::error::{AdminError, OpenError};
-use crate::message::{Proof, Reply, Request};
+use crate::message::{Cause, Proof, Reply, Request};
 use crate::node::{Member, Role};
 use crate::replication_mode::{Members, Progress};
 
@@ -83,6 +84,8 @@ struct Parts {
     sender: Arc<Sender>,
     gate: VoteGate,
     leader: watch::Sender<Option<NodeId>>,
+    /// When a leader of the newest term was heard last.
+    heard: Mutex<Option<Mono>>,
     /// Why the core ended without saying so itself.
     died: OnceLock<String>,
 }
@@ -145,6 +148,7 @@ impl Consensus {
             sender,
             gate,
             leader: watch::Sender::new(None),
+            heard: Mutex::default(),
             died: OnceLock::new(),
         })))
     }
@@ -243,6 +247,62 @@ impl Consensus {
             Ok(Reply::Pong { wall_millis }) => Some(wall_millis),
             _ => None,
         }
+    }
+
+    /// What this node holds, and whether it could lead.
+    pub(crate) fn standing(&self) -> Standing {
+        let Parts { env, config, log, gate, .. } = &*self.0;
+        let health = log.health();
+        let waits = Duration::from_micros(health.oldest_unsynced_micros);
+        let able = health.poisoned.is_none()
+            && waits <= config.disk_stall_limit
+            && gate.answers(env.now(), Cause::Silence);
+        Standing { id: env.node, last: log.last(), priority: config.election_priority, able }
+    }
+
+    /// What another voter says of itself.
+    pub(crate) async fn poll(&self, voter: NodeId, deadline: Duration) -> Option<Standing> {
+        let request = Request::Poll.encode();
+        let call = self.0.env.transport.call(voter, Class::Control, request, deadline);
+        match Reply::decode(&call.await.ok()?) {
+            Ok(Reply::Polled { last, priority, able }) => {
+                Some(Standing { id: voter, last, priority, able })
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes that a leader of this term shows that it lives, unless its term is over.
+    fn hear(&self, term: u64) {
+        if self.0.log.vote().is_none_or(|vote| term >= vote.term) {
+            let mut heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            *heard = Some(self.0.env.now());
+        }
+    }
+
+    /// The newest vote of this node: in which term, and for whom.
+    pub(crate) fn voted_for(&self) -> Option<(u64, NodeId)> {
+        self.0.log.vote().map(|vote| (vote.term, vote.node))
+    }
+
+    /// When a leader was heard last.
+    pub(crate) fn heard(&self) -> Option<Mono> {
+        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when this node may ask for votes.
+    pub(crate) async fn gate_opens(&self) {
+        self.0.gate.wait(&self.0.env).await;
+    }
+
+    /// Whether the core may ask for votes by its own timer.
+    pub(crate) fn allow_elections(&self, allow: bool) {
+        self.raft().runtime_config().elect(allow);
+    }
+
+    /// Asks for votes now, unless a leader is known to live.
+    pub(crate) async fn ask_for_votes(&self) {
+        let _ = self.raft().trigger().elect(true).await;
     }
 
     /// The last entry that this node has applied.
@@ -485,7 +545,7 @@ impl Consensus {
             &parts.sender,
         )
         .await?;
-        raft.runtime_config().elect(true);
+        raft.runtime_config().elect(parts.config.election_priority > 0);
         *parts.raft.write().unwrap_or_else(PoisonError::into_inner) = raft.clone();
         raft.run();
         Ok(())
@@ -661,8 +721,11 @@ const ENDED: Duration = Duration::from_millis(10);
 
 /// Lets this node ask for votes, once no earlier lease can be in force any more.
 async fn open_gate(consensus: Consensus) {
-    consensus.0.gate.wait(&consensus.0.env).await;
-    consensus.raft().runtime_config().elect(true);
+    consensus.gate_opens().await;
+    // A node that is wanted least only leads when its agent sees that nobody else does; alone, it
+    // has to.
+    let alone = consensus.other_voters().is_empty();
+    consensus.allow_elections(alone || consensus.0.config.election_priority > 0);
 }
 
 /// A callback that is called exactly once: with a result, or as unknown when it is dropped.

@@ -21,6 +21,7 @@ use super::log_store::unwire_entry;
 use super::machine::meta_of;
 use super::type_config::{Entry, Growth, LogId, TypeConfig, log_id, position, raft_vote, vote};
 use super::{Consensus, Raft};
+use crate::election::Standing;
 use crate::message::{
     Appended, Candidacy, Cause, Proof, ReadIndexed, Reply, Request, TransferAnswer, Vote,
 };
@@ -213,6 +214,7 @@ impl Server {
                             ),
                             entries,
                         };
+                        consensus.hear(vote.term);
                         self.append(from, stream, append)
                     }
                 }
@@ -240,6 +242,10 @@ impl Server {
             Request::Ping => {
                 let wall_millis = consensus.0.env.clock.wall_millis();
                 async move { Ok(Reply::Pong { wall_millis }) }.boxed()
+            }
+            Request::Poll => {
+                let Standing { last, priority, able, .. } = consensus.standing();
+                async move { Ok(Reply::Polled { last, priority, able }) }.boxed()
             }
             Request::Applied { at } => {
                 let mut applied = consensus.0.applier.watch();

@@ -29,13 +29,12 @@ pub(crate) async fn keep(
     let mut progress = applier.watch();
     loop {
         progress.borrow_and_update();
-        let lost = consensus.judge_dropped();
         let mut failed = false;
-        for run in lost {
-            let kept = keep_run(&env.disk, &consensus, applier.as_ref(), epoch, &run).await;
+        for tail in tails(consensus.judge_dropped()) {
+            let kept = keep_tail(&env.disk, &consensus, applier.as_ref(), epoch, &tail).await;
             match kept {
                 Ok(rollback) => {
-                    consensus.settle(&run);
+                    tail.iter().for_each(|run| consensus.settle(run));
                     if let Some(rollback) = rollback {
                         sometimes!("rolled-back");
                         tracing::warn!(
@@ -70,35 +69,73 @@ pub(crate) async fn keep(
     }
 }
 
-/// Writes the file of a lost run; none if no command of it is lost that is not in a file yet.
-async fn keep_run(
+/// Lost runs that follow each other in one term: they belong together.
+fn tails(mut lost: Vec<LostRun>) -> Vec<Vec<LostRun>> {
+    lost.sort_unstable_by_key(|run| (run.term, run.index));
+    let mut tails: Vec<Vec<LostRun>> = Vec::new();
+    for run in lost {
+        match tails.last_mut() {
+            Some(tail)
+                if tail
+                    .last()
+                    .is_some_and(|last| (last.term, last.end()) == (run.term, run.index)) =>
+            {
+                tail.push(run);
+            }
+            _ => tails.push(vec![run]),
+        }
+    }
+    tails
+}
+
+/// Writes the file of a lost tail; none if no command of it is lost that is not in a file yet.
+async fn keep_tail(
     disk: &Arc<dyn Disk>,
     consensus: &Consensus,
     applier: &dyn Applier,
     epoch: Epoch,
-    run: &LostRun,
+    tail: &[LostRun],
 ) -> Result<Option<crate::rollback::Rollback>, DiskError> {
     let names = file::names(disk).await?;
     let known: Vec<_> = names.iter().filter_map(|name| Header::parse(name)).collect();
+    let Some(term) = tail.first().map(|run| run.term) else { return Ok(None) };
     let kept = |index: u64| {
-        known.iter().any(|(e, term, first, last)| {
-            (*e, *term) == (epoch, run.term) && (*first..=*last).contains(&index)
-        })
+        let here = |(e, t, first, last): &(Epoch, u64, u64, u64)| {
+            (*e, *t) == (epoch, term) && (*first..=*last).contains(&index)
+        };
+        known.iter().any(here)
     };
-    let open: Vec<u64> = (run.index..run.end()).filter(|index| !kept(*index)).collect();
-    let (Some(first), Some(last)) = (open.first().copied(), open.last().copied()) else {
-        return Ok(None);
-    };
+    let mut open = tail.iter().flat_map(|run| run.index..run.end()).filter(|index| !kept(*index));
+    let Some(first) = open.next() else { return Ok(None) };
+    let last = open.last().unwrap_or(first);
     let cluster = applier.applied().cluster.unwrap_or(ClusterId(0));
-    let header = Header { cluster, epoch, term: run.term, first, last };
+    let header = Header { cluster, epoch, term, first, last };
     let mut writing: Option<Writing> = None;
+    for run in tail {
+        copy(disk, consensus, run, header, &kept, &mut writing).await?;
+    }
+    match writing {
+        Some(file) => file.end().await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Copies the commands of a lost run that are not `kept` yet; the first one begins the file.
+async fn copy(
+    disk: &Arc<dyn Disk>,
+    consensus: &Consensus,
+    run: &LostRun,
+    header: Header,
+    kept: &(dyn Fn(u64) -> bool + Sync),
+    writing: &mut Option<Writing>,
+) -> Result<(), DiskError> {
     let mut passed = 0;
     loop {
         let io = |cause: String| DiskError::Io { path: "wal".into(), operation: "read", cause };
         let (read, commands) =
             consensus.read_dropped(run, passed).await.map_err(|error| io(error.to_string()))?;
         if read == 0 {
-            break;
+            return Ok(());
         }
         passed += read;
         let lost: Vec<LostCommand> = commands
@@ -128,10 +165,6 @@ async fn keep_run(
             None => Writing::begin(disk, header).await?,
         };
         file.add(&lost).await?;
-        writing = Some(file);
-    }
-    match writing {
-        Some(file) => file.end().await.map(Some),
-        None => Ok(None),
+        *writing = Some(file);
     }
 }

@@ -4,6 +4,8 @@
 
 mod group;
 
+mod agent;
+mod bounded;
 mod elections;
 mod exactly_once;
 mod failures;

@@ -4,7 +4,7 @@
 //! ```text
 //! REPL ACK [async | semi k | quorum | all [APPLIED] | first n node.. [APPLIED] | any n node.. [APPLIED]
 //!           | datacenter region=n.. [APPLIED]]
-//! REPL READ [strong | lease | causal | eventual]
+//! REPL READ [strong | lease | bounded ms | causal | eventual]
 //! REPL TOKEN [token]     the session's token; one that is given is joined first
 //! REPL LAST              what the last write has achieved, with its receipt
 //! REPL RESOLVE receipt   what became of a write
@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::consistency::{AckPoint, Consistency, ReplicationMode, Who};
@@ -142,11 +143,18 @@ fn mode_words(mode: &ReplicationMode) -> String {
 
 /// REPL READ [level].
 pub(super) fn read(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
-    let [_, _, level] = words else {
-        return match words.len() {
-            2 => say(Value::bulk(level_name(context.session.level))),
-            _ => Err(Value::error("ERR REPL READ takes one of strong, lease, causal, eventual")),
-        };
+    const LEVELS: &str =
+        "ERR REPL READ takes one of strong, lease, bounded ms (1 to 86400000), causal, eventual";
+    let level = match words {
+        [_, _] => return say(Value::bulk(level_name(context.session.level))),
+        [_, _, level] => level,
+        [_, _, level, age] if is(level, "bounded") => {
+            let millis = number::<u64>(age).filter(|millis| (1..=86_400_000).contains(millis));
+            let age = Duration::from_millis(millis.ok_or_else(|| Value::error(LEVELS))?);
+            context.session.level = ReadLevel::Bounded(age);
+            return ok();
+        }
+        _ => return Err(Value::error(LEVELS)),
     };
     context.session.level = if is(level, "strong") {
         ReadLevel::Strong
@@ -160,20 +168,21 @@ pub(super) fn read(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
         return Err(quoting(
             "ERR this version has no read level '",
             level,
-            "'; it has strong, lease, causal, eventual",
+            "'; it has strong, lease, bounded ms, causal, eventual",
         ));
     };
     ok()
 }
 
 /// A level as REPL READ takes it.
-pub(super) fn level_name(level: ReadLevel) -> &'static str {
+pub(super) fn level_name(level: ReadLevel) -> String {
     match level {
-        ReadLevel::Strong => "strong",
-        ReadLevel::Lease => "lease",
-        ReadLevel::Eventual => "eventual",
-        ReadLevel::Causal => "causal",
-        _ => "unknown",
+        ReadLevel::Strong => "strong".to_owned(),
+        ReadLevel::Lease => "lease".to_owned(),
+        ReadLevel::Bounded(age) => format!("bounded {}", age.as_millis()),
+        ReadLevel::Eventual => "eventual".to_owned(),
+        ReadLevel::Causal => "causal".to_owned(),
+        _ => "unknown".to_owned(),
     }
 }
 
@@ -200,6 +209,7 @@ pub(super) fn resolve(_: &mut Context<'_>, words: &[Bytes]) -> Handled {
 pub(super) fn explain(context: &mut Context<'_>, _: &[Bytes]) -> Handled {
     let level = match context.session.level {
         ReadLevel::Lease => Consistency::Lease,
+        ReadLevel::Bounded(age) => Consistency::Bounded(age),
         ReadLevel::Eventual => Consistency::Eventual,
         ReadLevel::Causal => Consistency::Causal,
         _ => Consistency::Strong,

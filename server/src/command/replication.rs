@@ -135,7 +135,7 @@ pub(super) fn status(context: &mut Context<'_>, _: &[Bytes]) -> Handled {
         (text("leader"), leader),
         (text("term"), Value::Integer(standing.term as i64)),
         (text("applied"), position(standing.applied)),
-        (text("read"), text(level_name(context.session.level))),
+        (text("read"), Value::bulk(level_name(context.session.level))),
         (text("members"), members),
     ]))
 }
