@@ -71,6 +71,38 @@ async fn an_async_write_that_a_failover_took_away_is_told_lost_by_every_node() {
         assert_eq!(text(&mut client, "GET kept").await, "1");
         assert_eq!(say(&mut client, "GET lost").await.to_string(), "(nil)");
     }
+    let http = cluster.status(leader).await.unwrap().addresses.http;
+    the_lost_write_is_kept_and_written_again(&http, &receipt).await;
+    let mut client = connect(&cluster, others[0]).await;
+    assert_eq!(text(&mut client, "GET lost").await, "1");
+}
+
+/// What `tercet rollbacks` shows of the node that held the write, and does with it.
+async fn the_lost_write_is_kept_and_written_again(http: &str, receipt: &str) {
+    let run = async |arguments: &[&str]| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_tercet"));
+        let program = program.arg("rollbacks").args(arguments).args(["--address", http]);
+        let output = program.output().unwrap();
+        let problem = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {problem}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let listed = loop {
+        let listed = run(&[]).await;
+        if !listed.starts_with("no rollback files") {
+            break listed;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{listed}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let file = listed.lines().nth(1).and_then(|line| line.split_whitespace().next()).unwrap();
+    let shown = run(&["show", file]).await;
+    assert!(shown.contains(receipt) && shown.contains("lost"), "{shown}");
+    let replayed = run(&["replay", file]).await;
+    assert!(replayed.starts_with("0 written again; 1 left"), "it is absent: {replayed}");
+    let replayed = run(&["replay", file, "--absent-keys"]).await;
+    assert!(replayed.starts_with("1 written again"), "{replayed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

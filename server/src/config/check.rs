@@ -151,6 +151,7 @@ pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
     }
     if let Some(longest) = knobs.election_timeout_max {
         config.lease_read_max_age = lease_for(longest.0);
+        config.disk_stall_limit = longest.0 * 2;
     }
     let bytes = |size: super::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
     let time = |span: super::Span| span.0;
@@ -158,6 +159,8 @@ pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
         heartbeat_interval: time,
         election_timeout_min: time,
         election_timeout_max: time,
+        election_priority: |priority| priority,
+        disk_stall_limit: time,
         max_clock_drift: |drift| drift,
         lease_read_max_age: time,
         batch_commands: |count| count,

@@ -93,6 +93,10 @@ pub struct LeaderKnobs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub election_timeout_max: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub election_priority: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_stall_limit: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_clock_drift: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease_read_max_age: Option<Span>,
