@@ -267,7 +267,8 @@ mod hunt {
         }
         write("held by two").await.unwrap();
         let (_, host, disk) = of(leader);
-        (disk.crash(), host.kill());
+        disk.crash();
+        host.kill();
         net.vanish(leader);
         let (node, ..) = of(holder.unwrap());
         let view = node.view(ReadOptions::level(ReadLevel::Strong)).await.unwrap();

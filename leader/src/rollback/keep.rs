@@ -34,7 +34,9 @@ pub(crate) async fn keep(
             let kept = keep_tail(&env.disk, &consensus, applier.as_ref(), epoch, &tail).await;
             match kept {
                 Ok(rollback) => {
-                    tail.iter().for_each(|run| consensus.settle(run));
+                    for run in &tail {
+                        consensus.settle(run);
+                    }
                     if let Some(rollback) = rollback {
                         sometimes!("rolled-back");
                         tracing::warn!(
@@ -107,7 +109,7 @@ async fn keep_tail(
     };
     let mut open = tail.iter().flat_map(|run| run.index..run.end()).filter(|index| !kept(*index));
     let Some(first) = open.next() else { return Ok(None) };
-    let last = open.last().unwrap_or(first);
+    let last = open.next_back().unwrap_or(first);
     let cluster = applier.applied().cluster.unwrap_or(ClusterId(0));
     let header = Header { cluster, epoch, term, first, last };
     let mut writing: Option<Writing> = None;

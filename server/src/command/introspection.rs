@@ -155,13 +155,14 @@ fn described_keys(keys: &KeySpec) -> Value {
 
 /// A command's categories, in the order in which Redis lists them.
 pub(super) fn categories(spec: &Spec) -> Vec<&'static str> {
-    const ORDER: [&str; 12] = [
+    const ORDER: [&str; 13] = [
         "@keyspace",
         "@read",
         "@write",
         "@string",
         "@hash",
         "@set",
+        "@list",
         "@admin",
         "@fast",
         "@slow",
@@ -176,6 +177,7 @@ pub(super) fn categories(spec: &Spec) -> Vec<&'static str> {
         "generic" if !family_only && spec.name != "wait" => these.push("@keyspace"),
         "string" => these.push("@string"),
         "hash" => these.push("@hash"),
+        "list" => these.push("@list"),
         "set" => these.push("@set"),
         "connection" if !family_only => these.push("@connection"),
         "transactions" => these.push("@transaction"),

@@ -19,6 +19,7 @@ mod hashes;
 mod info;
 mod introspection;
 mod keys;
+mod lists;
 mod repl;
 mod replication;
 mod session;
@@ -159,6 +160,7 @@ fn plain(reply: Reply) -> Value {
         Reply::Value(value) => Value::maybe(value),
         Reply::Values(values) => Value::Array(values.into_iter().map(Value::maybe).collect()),
         Reply::Integer(number) => Value::Integer(number),
+        Reply::Integers(numbers) => Value::Array(numbers.into_iter().map(Value::Integer).collect()),
         Reply::Kind(kind) => Value::Simple(kind.map_or("none", |kind| kind.name())),
         Reply::Refused(refusal) => Value::error(refusal.to_string()),
         // Only EXEC asks for these.

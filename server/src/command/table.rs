@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::arguments::{shown, wrong_number};
 use super::{
     Context, Handled, client, configuration, counters, expiry, greeting, hashes, info,
-    introspection, keys, repl, replication, sets, strings, transaction,
+    introspection, keys, lists, repl, replication, sets, strings, transaction,
 };
 use crate::resp::Value;
 
@@ -355,6 +355,56 @@ pub(super) static COMMANDS: &[Spec] = &[
         .categories(&["@dangerous"])
         .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
         .runs(keys::keys),
+    Spec::new("lindex", 3, READ, "list", "1.0.0", "Reads an element of a list")
+        .keys(ONE_READ)
+        .runs(lists::lindex),
+    Spec::new("linsert", 5, GROW, "list", "2.2.0", "Adds an element beside another")
+        .keys(&[keyed(RW_INSERT, 1, 0, 1)])
+        .runs(lists::linsert),
+    Spec::new("llen", 2, READ_FAST, "list", "1.0.0", "Counts the elements of a list")
+        .keys(ONE_LOOKED_AT)
+        .runs(lists::llen),
+    Spec::new("lmove", 5, GROW, "list", "6.2.0", "Moves an element to another list")
+        .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1), keyed(RW_INSERT, 2, 0, 1)])
+        .runs(lists::lmove),
+    Spec::new("lpop", -2, WRITE_FAST, "list", "1.0.0", "Removes elements at the front")
+        .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1)])
+        .runs(lists::lpop),
+    Spec::new("lpos", -3, READ, "list", "6.0.6", "Tells where elements are")
+        .keys(ONE_READ)
+        .runs(lists::lpos),
+    Spec::new(
+        "lpush",
+        -3,
+        &["write", "denyoom", "fast"],
+        "list",
+        "1.0.0",
+        "Adds elements at the front",
+    )
+    .keys(&[keyed(RW_INSERT, 1, 0, 1)])
+    .runs(lists::lpush),
+    Spec::new(
+        "lpushx",
+        -3,
+        &["write", "denyoom", "fast"],
+        "list",
+        "2.2.0",
+        "Adds elements at the front of a list that is there",
+    )
+    .keys(&[keyed(RW_INSERT, 1, 0, 1)])
+    .runs(lists::lpushx),
+    Spec::new("lrange", 4, READ, "list", "1.0.0", "Reads a part of a list")
+        .keys(ONE_READ)
+        .runs(lists::lrange),
+    Spec::new("lrem", 4, &["write"], "list", "1.0.0", "Removes elements by their value")
+        .keys(&[keyed(RW_DELETE, 1, 0, 1)])
+        .runs(lists::lrem),
+    Spec::new("lset", 4, GROW, "list", "1.0.0", "Gives an element another value")
+        .keys(&[keyed(&["RW", "update"], 1, 0, 1)])
+        .runs(lists::lset),
+    Spec::new("ltrim", 4, &["write"], "list", "1.0.0", "Keeps only a part of a list")
+        .keys(&[keyed(RW_DELETE, 1, 0, 1)])
+        .runs(lists::ltrim),
     Spec::new("mget", -2, READ_FAST, "string", "1.0.0", "Reads values")
         .keys(&[keyed(RO_ACCESS, 1, -1, 1)])
         .tips(PER_SHARD)
@@ -438,6 +488,39 @@ pub(super) static COMMANDS: &[Spec] = &[
     )
     .categories(&["@admin", "@dangerous"])
     .runs(replication::role),
+    Spec::new("rpop", -2, WRITE_FAST, "list", "1.0.0", "Removes elements at the end")
+        .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1)])
+        .runs(lists::rpop),
+    Spec::new(
+        "rpoplpush",
+        3,
+        GROW,
+        "list",
+        "1.2.0",
+        "Moves the last element to the front of another list",
+    )
+    .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1), keyed(RW_INSERT, 2, 0, 1)])
+    .runs(lists::rpoplpush),
+    Spec::new(
+        "rpush",
+        -3,
+        &["write", "denyoom", "fast"],
+        "list",
+        "1.0.0",
+        "Adds elements at the end",
+    )
+    .keys(&[keyed(RW_INSERT, 1, 0, 1)])
+    .runs(lists::rpush),
+    Spec::new(
+        "rpushx",
+        -3,
+        &["write", "denyoom", "fast"],
+        "list",
+        "2.2.0",
+        "Adds elements at the end of a list that is there",
+    )
+    .keys(&[keyed(RW_INSERT, 1, 0, 1)])
+    .runs(lists::rpushx),
     Spec::new("sadd", -3, GROW_FAST, "set", "1.0.0", "Adds members to a set")
         .keys(&[keyed(RW_INSERT, 1, 0, 1)])
         .runs(sets::sadd),

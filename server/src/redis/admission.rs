@@ -46,7 +46,20 @@ pub(super) fn check(command: &Command) -> Result<(), Refused> {
         }
         Command::SetMove { to, member, .. } => key(to).and(element(member)),
         Command::SetStore { to, .. } => key(to),
-        Command::HashDelete { .. } | Command::SetRemove { .. } | Command::SetPop { .. } => Ok(()),
+        Command::ListPush { key: name, values, .. } => {
+            key(name)?;
+            values.iter().try_for_each(value)
+        }
+        Command::ListSet { value: bytes, .. } | Command::ListInsert { value: bytes, .. } => {
+            value(bytes)
+        }
+        Command::ListMove { to, .. } => key(&to.0),
+        Command::HashDelete { .. }
+        | Command::SetRemove { .. }
+        | Command::SetPop { .. }
+        | Command::ListPop { .. }
+        | Command::ListTrim { .. }
+        | Command::ListRemove { .. } => Ok(()),
         // A key that is too long is not there: that is no error where keys are looked up only.
         Command::Delete { .. } | Command::Flush | Command::Sweep { .. } | Command::Query(_) => {
             Ok(())
@@ -66,6 +79,9 @@ pub(super) fn shrinks(command: &Command) -> bool {
             | Command::HashDelete { .. }
             | Command::SetRemove { .. }
             | Command::SetPop { .. }
+            | Command::ListPop { .. }
+            | Command::ListTrim { .. }
+            | Command::ListRemove { .. }
             | Command::Flush
             | Command::Sweep { .. }
             | Command::Query(_)
@@ -90,6 +106,8 @@ impl Query {
             | Self::Deadline { .. }
             | Self::HashCount { .. }
             | Self::SetCount { .. }
+            | Self::ListLength { .. }
+            | Self::ListIndex { .. }
             | Self::Count => true,
             Self::HashGet { fields: elements, .. } | Self::SetHas { members: elements, .. } => {
                 elements.len() <= 16
@@ -98,6 +116,8 @@ impl Query {
             Self::HashAll { .. }
             | Self::HashStep { .. }
             | Self::SetStep { .. }
+            | Self::ListRange { .. }
+            | Self::ListPositions { .. }
             | Self::SetCombine { .. } => false,
         }
     }

@@ -13,7 +13,7 @@ use super::extended::Extended;
 use super::query::text;
 use super::record::Kind;
 use super::state::{Slot, State};
-use super::{hashes, sets, sweep, transaction};
+use super::{hashes, lists, sets, sweep, transaction};
 use crate::resp::{Decimal, parse_i64};
 
 /// Why a command came to no reply of its own.
@@ -158,6 +158,19 @@ fn dispatch(state: &mut State<'_, '_>, command: &Command) -> Result<Reply, Stop>
         Command::SetRemove { key, members } => hashes::delete(state, key, Kind::Set, members),
         Command::SetMove { from, to, member } => sets::move_member(state, from, to, member),
         Command::SetPop { key, count, seed } => sets::pop(state, key, *count, *seed),
+        Command::ListPush { key, end, values, only_existing } => {
+            lists::push(state, key, *end, values, *only_existing)
+        }
+        Command::ListPop { key, end, count } => lists::pop(state, key, *end, *count),
+        Command::ListSet { key, index, value } => lists::set(state, key, index, value),
+        Command::ListTrim { key, start, stop } => lists::trim(state, key, *start, *stop),
+        Command::ListRemove { key, count, value } => lists::remove(state, key, *count, value),
+        Command::ListInsert { key, side, pivot, value } => {
+            lists::insert(state, key, *side, pivot, value)
+        }
+        Command::ListMove { from, to } => {
+            lists::move_element(state, (&from.0, from.1), (&to.0, to.1))
+        }
         Command::SetStore { how, to, keys } => sets::store(state, *how, to, keys),
         Command::Query(_) | Command::Transaction { .. } => {
             Ok(Reply::Refused(Refusal::Inadmissible))

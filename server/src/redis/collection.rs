@@ -50,6 +50,16 @@ impl Collection<'_> {
         self.owner
     }
 
+    /// What the record says beside its elements.
+    pub(super) const fn value(&self) -> &Bytes {
+        &self.record.value
+    }
+
+    /// The record says something else beside its elements.
+    pub(super) fn set_value(&mut self, value: Bytes) {
+        self.record.value = value;
+    }
+
     /// The value of an element.
     pub(super) fn get(
         &self,

@@ -206,6 +206,83 @@ pub enum Command {
         /// The sets.
         keys: Vec<Bytes>,
     },
+    /// A list gets values at an end, one after the other; answers its length. LPUSH, RPUSH, LPUSHX,
+    /// RPUSHX.
+    ListPush {
+        /// The key.
+        key: Bytes,
+        /// Where.
+        end: End,
+        /// The values.
+        values: Vec<Bytes>,
+        /// Only if there is a list.
+        only_existing: bool,
+    },
+    /// A list loses values at an end; answers them, or [`Reply::NotDone`] without a list. LPOP, RPOP.
+    ListPop {
+        /// The key.
+        key: Bytes,
+        /// Where.
+        end: End,
+        /// How many at most.
+        count: u64,
+    },
+    /// An element gets another value. LSET.
+    ListSet {
+        /// The key.
+        key: Bytes,
+        /// Which, as text: it is read after the key's type is.
+        index: Bytes,
+        /// Its value.
+        value: Bytes,
+    },
+    /// Only a part of a list is left, ends included, negative ones counted from its end. LTRIM.
+    ListTrim {
+        /// The key.
+        key: Bytes,
+        /// Its first element.
+        start: i64,
+        /// Its last one.
+        stop: i64,
+    },
+    /// Elements equal to a value are gone; answers how many. LREM.
+    ListRemove {
+        /// The key.
+        key: Bytes,
+        /// How many from the front, from the back if negative; 0 for all.
+        count: i64,
+        /// The value.
+        value: Bytes,
+    },
+    /// A value comes beside the first one that is equal to another; answers the length, or -1 if
+    /// there is none. LINSERT.
+    ListInsert {
+        /// The key.
+        key: Bytes,
+        /// Before or behind it.
+        side: End,
+        /// The other.
+        pivot: Bytes,
+        /// The value.
+        value: Bytes,
+    },
+    /// An element goes from an end of a list to an end of another, or of itself; answers it. LMOVE,
+    /// RPOPLPUSH.
+    ListMove {
+        /// Its list and its end.
+        from: (Bytes, End),
+        /// Its new list and end.
+        to: (Bytes, End),
+    },
+}
+
+/// An end of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// Where its first element is.
+    Front,
+    /// Where its last one is.
+    Back,
 }
 
 /// What several sets have together.
@@ -339,6 +416,40 @@ pub enum Query {
         /// The sets.
         keys: Vec<Bytes>,
     },
+    /// How many elements a list has. LLEN.
+    ListLength {
+        /// The key.
+        key: Bytes,
+    },
+    /// An element of a list. LINDEX.
+    ListIndex {
+        /// The key.
+        key: Bytes,
+        /// Which, as text: it is read after the key's type is.
+        index: Bytes,
+    },
+    /// A part of a list, ends included, negative ones counted from its end. LRANGE.
+    ListRange {
+        /// The key.
+        key: Bytes,
+        /// Its first element.
+        start: i64,
+        /// Its last one.
+        stop: i64,
+    },
+    /// Where elements equal to a value are; answers [`Reply::Integers`]. LPOS.
+    ListPositions {
+        /// The key.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+        /// The first match that counts, from 1; negative ones are counted from the end.
+        rank: i64,
+        /// How many at most; 0 for all.
+        count: u64,
+        /// How many elements are looked at; 0 for all.
+        most: u64,
+    },
 }
 
 /// When a write takes place.
@@ -422,6 +533,8 @@ pub enum Reply {
     Refused(Refusal),
     /// Encoded replies, one per command of a transaction.
     Many(Vec<Bytes>),
+    /// Numbers.
+    Integers(Vec<i64>),
 }
 
 /// Why a command cannot be done. Its text is Redis's, the word that clients know first.
@@ -467,4 +580,7 @@ pub enum Refusal {
     /// There are more elements than one command may copy or combine.
     #[error("ERR there are too many elements for one step; take them in parts")]
     TooManyElements,
+    /// The list has no element there.
+    #[error("ERR index out of range")]
+    IndexOutOfRange,
 }

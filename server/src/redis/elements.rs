@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! element's row:  generation of the state: u32 | of the elements: u64 | siphash13: u64 | element
+//! of a list:      generation of the state: u32 | of the elements: u64 | position: u64
 //! dropped:        generation of the state: u32 | of the elements: u64
 //! ```
 //!
@@ -63,6 +64,21 @@ impl Owner {
         row.freeze()
     }
 
+    /// The row of a list's position.
+    pub(super) fn place(self, at: i64) -> Bytes {
+        let mut row = self.prefix();
+        // In the order of the numbers, negative ones first.
+        row.put_u64(at.cast_unsigned() ^ (1 << 63));
+        row.freeze()
+    }
+
+    /// The same row of another owner.
+    pub(super) fn takes(self, row: &[u8]) -> Bytes {
+        let mut own = self.prefix();
+        own.put_slice(row.get(own.len()..).unwrap_or_default());
+        own.freeze()
+    }
+
     /// All rows from a hash on.
     pub(super) fn from(self, hash: u64) -> KeyRange {
         let mut start = self.prefix();
@@ -89,13 +105,30 @@ impl Owner {
         state: &dyn Read,
         mut each: impl FnMut(Bytes, Bytes) -> bool,
     ) -> Result<(), EngineError> {
+        let mut damaged = None;
+        self.each_row(state, |row, value| match element(&row) {
+            Ok(element) => each(element, value),
+            Err(error) => {
+                damaged = Some(error);
+                false
+            }
+        })?;
+        damaged.map_or(Ok(()), Err)
+    }
+
+    /// The same with the elements' rows.
+    pub(super) fn each_row(
+        self,
+        state: &dyn Read,
+        mut each: impl FnMut(Bytes, Bytes) -> bool,
+    ) -> Result<(), EngineError> {
         const PAGE: PageLimit = PageLimit { items: 1_000, bytes: 1 << 20 };
         let mut range = self.from(0);
         loop {
             let Page { items, more } = state.scan(ELEMENTS, &range, PAGE)?;
             let last = items.last().map(|(row, _)| row.clone());
             for (row, value) in items {
-                if !each(element(&row)?, value) {
+                if !each(row, value) {
                     return Ok(());
                 }
             }

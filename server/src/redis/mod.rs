@@ -18,8 +18,8 @@
 //! from then on, and [`StateMachine::due`] asks for sweeping them piece by piece, as it does for what
 //! has expired.
 //!
-//! What it does not do yet: lists and sorted sets (their records are laid out, and commands for other
-//! types refuse them).
+//! What it does not do yet: sorted sets (their records are laid out, and commands for other types
+//! refuse them).
 
 mod admission;
 mod again;
@@ -31,6 +31,7 @@ mod elements;
 mod extended;
 mod glob;
 mod hashes;
+mod lists;
 mod query;
 mod record;
 mod rows;
@@ -48,7 +49,8 @@ use leader::state_machine::{Draft, Refused, Stamp, StateMachine};
 
 pub use admission::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 pub use command::{
-    Answer, Combine, Command, Condition, ExpireCondition, Lifetime, Moment, Query, Refusal, Reply,
+    Answer, Combine, Command, Condition, End, ExpireCondition, Lifetime, Moment, Query, Refusal,
+    Reply,
 };
 pub use cut::{Cut, Found};
 pub use elements::MAX_ELEMENT_BYTES;

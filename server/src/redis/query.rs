@@ -9,6 +9,7 @@ use super::command::{Query, Refusal, Reply};
 use super::cut::Cut;
 use super::elements::Owner;
 use super::glob::matches;
+use super::lists::{Bounds, Found};
 use super::record::{Kind, Record};
 use super::sets::{MAX_COMBINED, combine, find, sample};
 
@@ -153,8 +154,53 @@ pub(super) fn answer(cut: &Cut<'_>, query: &Query) -> Result<Reply, EngineError>
                 Ok(members) => Reply::Values(members.into_iter().map(Some).collect()),
             }
         }
+        Query::ListLength { key } => match list(cut, key)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(found) => Reply::Integer(found.map_or(0, |list| list.bounds.length())),
+        },
+        Query::ListIndex { key, index } => match list(cut, key)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Value(None),
+            Ok(Some(list)) => list.index(index)?.map_or_else(Reply::Refused, Reply::Value),
+        },
+        Query::ListRange { key, start, stop } => match list(cut, key)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Values(Vec::new()),
+            Ok(Some(list)) => {
+                let mut bytes = 0;
+                let fits = |value: &Bytes| {
+                    // Each element costs its line, too.
+                    bytes += value.len() + 16;
+                    bytes <= MAX_REPLY_BYTES
+                };
+                match list.range(*start, *stop, fits)? {
+                    Some(values) => Reply::Values(values.into_iter().map(Some).collect()),
+                    None => Reply::Refused(Refusal::ReplyTooLong),
+                }
+            }
+        },
+        Query::ListPositions { key, value, rank, count, most } => match list(cut, key)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Integers(Vec::new()),
+            Ok(Some(list)) => Reply::Integers(list.positions(value, (*rank, *count, *most))?),
+        },
         Query::Count => Reply::Integer(cut.count() as i64),
     })
+}
+
+/// The list that a key holds in a cut, if it holds one.
+fn list<'c>(
+    cut: &'c Cut<'_>,
+    key: &[u8],
+) -> Result<Result<Option<Found<'c>>, Refusal>, EngineError> {
+    let (owner, _) = match find(cut, key, Kind::List)? {
+        Err(refusal) => return Ok(Err(refusal)),
+        Ok(None) => return Ok(Ok(None)),
+        Ok(Some(found)) => found,
+    };
+    let record = cut.get(key)?;
+    let bounds = Bounds::decode(&record.map(|record| record.value).unwrap_or_default())?;
+    Ok(Ok(Some(Found { owner, bounds, state: cut.state() })))
 }
 
 /// The most elements of all sets that one read looks at.

@@ -137,9 +137,9 @@ impl<'s, 'd> State<'s, 'd> {
             return Ok(None);
         }
         let (mut rows, mut bytes) = (Vec::new(), 0);
-        source.each(self.draft, |element, value| {
-            bytes += element.len() + value.len();
-            rows.push((target.row(&element), value));
+        source.each_row(self.draft, |row, value| {
+            bytes += row.len() + value.len();
+            rows.push((target.takes(&row), value));
             bytes <= MAX_COPIED_BYTES
         })?;
         if bytes > MAX_COPIED_BYTES {

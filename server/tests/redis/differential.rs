@@ -202,7 +202,7 @@ impl Random {
     fn command(&self) -> Vec<Vec<u8>> {
         let (key, other, value) = (self.key(), self.key(), self.value());
         let field = ["f", "g", "h"][self.below(3) as usize];
-        let line = match self.below(66) {
+        let line = match self.below(84) {
             0..=3 => format!(
                 "SET {key} {value}{}{}",
                 self.options(&["NX", "XX", "GET", "KEEPTTL", "nx", "get"]),
@@ -268,6 +268,32 @@ impl Random {
             63 => format!("SDIFFSTORE {} {key} {other}", self.key()),
             64 => format!("SUNION {key} {other}"),
             65 => format!("SPOP {key} 1000"),
+            66..=68 => format!("RPUSH {key} {value} {field} {}", self.value()),
+            69..=70 => format!("LPUSH {key} {field} {value}"),
+            71 => format!("{} {key} {value}", self.pick(&["LPUSHX", "RPUSHX"])),
+            72 => format!("{} {key} {}", self.pick(&["LPOP", "RPOP"]), self.number()),
+            73 => format!("{} {key}", self.pick(&["LPOP", "RPOP", "LLEN"])),
+            74..=75 => format!("LRANGE {key} {} {}", self.number(), self.number()),
+            76 => format!("LINDEX {key} {}", self.number()),
+            77 => format!("LSET {key} {} {value}", self.number()),
+            78 => format!("LTRIM {key} {} {}", self.between(-4, 3), self.between(-3, 9)),
+            79 => format!("LREM {key} {} {}", self.between(-2, 2), self.value()),
+            80 => {
+                let side = self.pick(&["BEFORE", "after", "beside"]);
+                format!("LINSERT {key} {side} {field} {value}")
+            }
+            81 => {
+                let (from, to) = (self.pick(&["LEFT", "right"]), self.pick(&["LEFT", "RIGHT"]));
+                format!("LMOVE {key} {other} {from} {to}")
+            }
+            82 => format!("RPOPLPUSH {key} {other}"),
+            83 => {
+                let options = ["RANK", "COUNT", "MAXLEN"].map(|name| match self.below(3) {
+                    0 => format!(" {name} {}", self.between(-2, 3)),
+                    _ => String::new(),
+                });
+                format!("LPOS {key} {value}{}", options.concat())
+            }
             38 => self.pick(&["KEYS *", "KEYS [a-c]", "TOUCH a b", "UNLINK c"]),
             _ => self.pick(&["GET", "SET a", "MSET a", "NOSUCH x", "CLIENT", "OBJECT FOO", "TTL"]),
         };

@@ -161,3 +161,42 @@ fn members_that_are_shown_are_distinct_or_drawn_one_by_one() {
         assert!(distinct.len() > 5);
     }
 }
+
+#[test]
+fn a_list_is_popped_trimmed_copied_and_dropped_without_leaving_rows() {
+    let mut bench = Bench::new();
+    let key = || Bytes::from("list");
+    let push = |bench: &mut Bench, end, from: u64, to: u64| {
+        let values = (from..to).map(|n| Bytes::from(n.to_string())).collect();
+        bench.apply(&Command::ListPush { key: key(), end, values, only_existing: false })
+    };
+    let range = |bench: &Bench, name: &'static str| {
+        let query = Query::ListRange { key: name.into(), start: 0, stop: -1 };
+        let Reply::Values(values) = bench.ask(&query) else { panic!("no list") };
+        values
+            .into_iter()
+            .map(|value| String::from_utf8(value.unwrap().to_vec()).unwrap())
+            .collect()
+    };
+    assert_eq!(push(&mut bench, End::Back, 0, 5), Reply::Integer(5));
+    assert_eq!(push(&mut bench, End::Front, 5, 8), Reply::Integer(8));
+    let all: Vec<String> = range(&bench, "list");
+    assert_eq!(all, ["7", "6", "5", "0", "1", "2", "3", "4"]);
+    assert_eq!(bench.rows(ELEMENTS).len(), 8);
+    let copy = Command::Copy { from: key(), to: "copy".into(), condition: Condition::Always };
+    assert_eq!(bench.apply(&copy), Reply::Integer(1));
+    let copied: Vec<String> = range(&bench, "copy");
+    assert_eq!(copied, all, "positions stay");
+    bench.apply(&Command::ListTrim { key: key(), start: 2, stop: 4 });
+    assert_eq!(bench.rows(ELEMENTS).len(), 3 + 8);
+    bench.apply(&Command::ListRemove { key: key(), count: 0, value: "0".into() });
+    let left: Vec<String> = range(&bench, "list");
+    assert_eq!(left, ["5", "1"]);
+    let popped = bench.apply(&Command::ListPop { key: key(), end: End::Back, count: 9 });
+    assert_eq!(popped, Reply::Values(vec![Some("1".into()), Some("5".into())]));
+    assert_eq!(bench.ask(&Query::ListLength { key: key() }), Reply::Integer(0));
+    bench.apply(&Command::Delete { keys: vec!["copy".into()] });
+    bench.sweep();
+    assert_eq!(bench.rows(ELEMENTS), []);
+    check_rows(&bench.engine);
+}

@@ -54,6 +54,19 @@ fn commands_keep_their_bytes() {
     let (k, v) = (|| Bytes::from("k"), || Bytes::from("v"));
     let table = [
         (
+            Command::ListPush { key: k(), end: End::Back, values: vec![v()], only_existing: false },
+            "1a016b0101017600",
+        ),
+        (Command::ListPop { key: k(), end: End::Front, count: 2 }, "1b016b0002"),
+        (Command::ListSet { key: k(), index: "-1".into(), value: v() }, "1c016b022d310176"),
+        (Command::ListTrim { key: k(), start: 0, stop: -2 }, "1d016b0003"),
+        (Command::ListRemove { key: k(), count: -1, value: v() }, "1e016b010176"),
+        (
+            Command::ListInsert { key: k(), side: End::Front, pivot: v(), value: v() },
+            "1f016b0001760176",
+        ),
+        (Command::ListMove { from: (k(), End::Front), to: (v(), End::Back) }, "20016b00017601"),
+        (
             Command::Set {
                 key: k(),
                 value: v(),
