@@ -155,13 +155,14 @@ fn described_keys(keys: &KeySpec) -> Value {
 
 /// A command's categories, in the order in which Redis lists them.
 pub(super) fn categories(spec: &Spec) -> Vec<&'static str> {
-    const ORDER: [&str; 13] = [
+    const ORDER: [&str; 14] = [
         "@keyspace",
         "@read",
         "@write",
         "@string",
         "@hash",
         "@set",
+        "@sortedset",
         "@list",
         "@admin",
         "@fast",
@@ -178,6 +179,7 @@ pub(super) fn categories(spec: &Spec) -> Vec<&'static str> {
         "string" => these.push("@string"),
         "hash" => these.push("@hash"),
         "list" => these.push("@list"),
+        "sorted-set" => these.push("@sortedset"),
         "set" => these.push("@set"),
         "connection" if !family_only => these.push("@connection"),
         "transactions" => these.push("@transaction"),

@@ -24,6 +24,7 @@ mod repl;
 mod replication;
 mod session;
 mod sets;
+mod sorted;
 mod strings;
 mod table;
 #[cfg(test)]
@@ -163,8 +164,10 @@ fn plain(reply: Reply) -> Value {
         Reply::Integers(numbers) => Value::Array(numbers.into_iter().map(Value::Integer).collect()),
         Reply::Kind(kind) => Value::Simple(kind.map_or("none", |kind| kind.name())),
         Reply::Refused(refusal) => Value::error(refusal.to_string()),
-        // Only EXEC asks for these.
-        Reply::Many(_) => Value::error("ERR an answer to several commands"),
+        // Only EXEC asks for the first, and who asks for scores shows them.
+        Reply::Many(_) | Reply::Scores(_) | Reply::Scored(_) => {
+            Value::error("ERR an answer to another command")
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::arguments::{shown, wrong_number};
 use super::{
     Context, Handled, client, configuration, counters, expiry, greeting, hashes, info,
-    introspection, keys, lists, repl, replication, sets, strings, transaction,
+    introspection, keys, lists, repl, replication, sets, sorted, strings, transaction,
 };
 use crate::resp::Value;
 
@@ -636,6 +636,164 @@ pub(super) static COMMANDS: &[Spec] = &[
     )
     .keys(ALL_LOOKED_AT)
     .runs(transaction::watch),
+    Spec::new(
+        "zadd",
+        -4,
+        &["write", "denyoom", "fast"],
+        "sorted-set",
+        "1.2.0",
+        "Gives members of a sorted set scores",
+    )
+    .keys(ONE_UPDATED)
+    .runs(sorted::zadd),
+    Spec::new("zcard", 2, READ_FAST, "sorted-set", "1.2.0", "Counts the members of a sorted set")
+        .keys(ONE_LOOKED_AT)
+        .runs(sorted::zcard),
+    Spec::new("zcount", 4, READ_FAST, "sorted-set", "2.0.0", "Counts members by their scores")
+        .keys(ONE_READ)
+        .runs(sorted::zcount),
+    Spec::new(
+        "zincrby",
+        4,
+        &["write", "denyoom", "fast"],
+        "sorted-set",
+        "1.2.0",
+        "Adds to the score of a member",
+    )
+    .keys(&[keyed(&["RW", "access", "update"], 1, 0, 1)])
+    .runs(sorted::zincrby),
+    Spec::new("zlexcount", 4, READ_FAST, "sorted-set", "2.8.9", "Counts members by their bytes")
+        .keys(ONE_READ)
+        .runs(sorted::zlexcount),
+    Spec::new("zmscore", -3, READ_FAST, "sorted-set", "6.2.0", "Tells the scores of members")
+        .keys(ONE_READ)
+        .runs(sorted::zmscore),
+    Spec::new(
+        "zpopmax",
+        -2,
+        WRITE_FAST,
+        "sorted-set",
+        "5.0.0",
+        "Removes members with the highest scores",
+    )
+    .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1)])
+    .runs(sorted::zpopmax),
+    Spec::new(
+        "zpopmin",
+        -2,
+        WRITE_FAST,
+        "sorted-set",
+        "5.0.0",
+        "Removes members with the lowest scores",
+    )
+    .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1)])
+    .runs(sorted::zpopmin),
+    Spec::new("zrange", -4, READ, "sorted-set", "1.2.0", "Reads members in a range")
+        .keys(ONE_READ)
+        .runs(sorted::zrange),
+    Spec::new("zrangebylex", -4, READ, "sorted-set", "2.8.9", "Reads members by their bytes")
+        .keys(ONE_READ)
+        .runs(sorted::zrangebylex),
+    Spec::new("zrangebyscore", -4, READ, "sorted-set", "1.0.5", "Reads members by their scores")
+        .keys(ONE_READ)
+        .runs(sorted::zrangebyscore),
+    Spec::new(
+        "zrank",
+        3,
+        READ_FAST,
+        "sorted-set",
+        "2.0.0",
+        "Tells how many members come before one",
+    )
+    .keys(ONE_READ)
+    .runs(sorted::zrank),
+    Spec::new("zrem", -3, WRITE_FAST, "sorted-set", "1.2.0", "Removes members of a sorted set")
+        .keys(&[keyed(RW_DELETE, 1, 0, 1)])
+        .runs(sorted::zrem),
+    Spec::new(
+        "zremrangebylex",
+        4,
+        &["write"],
+        "sorted-set",
+        "2.8.9",
+        "Removes members by their bytes",
+    )
+    .keys(&[keyed(RW_DELETE, 1, 0, 1)])
+    .runs(sorted::zremrangebylex),
+    Spec::new(
+        "zremrangebyrank",
+        4,
+        &["write"],
+        "sorted-set",
+        "2.0.0",
+        "Removes members by their ranks",
+    )
+    .keys(&[keyed(RW_DELETE, 1, 0, 1)])
+    .runs(sorted::zremrangebyrank),
+    Spec::new(
+        "zremrangebyscore",
+        4,
+        &["write"],
+        "sorted-set",
+        "1.2.0",
+        "Removes members by their scores",
+    )
+    .keys(&[keyed(RW_DELETE, 1, 0, 1)])
+    .runs(sorted::zremrangebyscore),
+    Spec::new(
+        "zrevrange",
+        -4,
+        READ,
+        "sorted-set",
+        "1.2.0",
+        "Reads members in a range from the back",
+    )
+    .keys(ONE_READ)
+    .runs(sorted::zrevrange),
+    Spec::new(
+        "zrevrangebylex",
+        -4,
+        READ,
+        "sorted-set",
+        "2.8.9",
+        "Reads members by their bytes from the back",
+    )
+    .keys(ONE_READ)
+    .runs(sorted::zrevrangebylex),
+    Spec::new(
+        "zrevrangebyscore",
+        -4,
+        READ,
+        "sorted-set",
+        "2.2.0",
+        "Reads members by their scores from the back",
+    )
+    .keys(ONE_READ)
+    .runs(sorted::zrevrangebyscore),
+    Spec::new(
+        "zrevrank",
+        3,
+        READ_FAST,
+        "sorted-set",
+        "2.0.0",
+        "Tells how many members come behind one",
+    )
+    .keys(ONE_READ)
+    .runs(sorted::zrevrank),
+    Spec::new(
+        "zscan",
+        -3,
+        READ,
+        "sorted-set",
+        "2.8.0",
+        "Lists members of a sorted set step by step",
+    )
+    .keys(ONE_READ)
+    .tips(SOME_OUTPUT)
+    .runs(sorted::zscan),
+    Spec::new("zscore", 3, READ_FAST, "sorted-set", "1.2.0", "Tells the score of a member")
+        .keys(ONE_READ)
+        .runs(sorted::zscore),
 ];
 
 static CLIENT: &[Spec] = &[

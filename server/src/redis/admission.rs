@@ -54,9 +54,17 @@ pub(super) fn check(command: &Command) -> Result<(), Refused> {
             value(bytes)
         }
         Command::ListMove { to, .. } => key(&to.0),
+        Command::SortedAdd { key: name, pairs, .. } => {
+            key(name)?;
+            pairs.iter().try_for_each(|(_, member)| element(member))
+        }
+        Command::SortedIncrement { key: name, member, .. } => key(name).and(element(member)),
         Command::HashDelete { .. }
         | Command::SetRemove { .. }
         | Command::SetPop { .. }
+        | Command::SortedRemove { .. }
+        | Command::SortedRemoveSpan { .. }
+        | Command::SortedPop { .. }
         | Command::ListPop { .. }
         | Command::ListTrim { .. }
         | Command::ListRemove { .. } => Ok(()),
@@ -79,6 +87,9 @@ pub(super) fn shrinks(command: &Command) -> bool {
             | Command::HashDelete { .. }
             | Command::SetRemove { .. }
             | Command::SetPop { .. }
+            | Command::SortedRemove { .. }
+            | Command::SortedRemoveSpan { .. }
+            | Command::SortedPop { .. }
             | Command::ListPop { .. }
             | Command::ListTrim { .. }
             | Command::ListRemove { .. }
@@ -106,16 +117,20 @@ impl Query {
             | Self::Deadline { .. }
             | Self::HashCount { .. }
             | Self::SetCount { .. }
+            | Self::SortedCount { .. }
             | Self::ListLength { .. }
             | Self::ListIndex { .. }
             | Self::Count => true,
-            Self::HashGet { fields: elements, .. } | Self::SetHas { members: elements, .. } => {
-                elements.len() <= 16
-            }
+            Self::HashGet { fields: elements, .. }
+            | Self::SortedScores { members: elements, .. }
+            | Self::SetHas { members: elements, .. } => elements.len() <= 16,
             Self::SetSample { count, .. } => *count <= 16,
             Self::HashAll { .. }
             | Self::HashStep { .. }
             | Self::SetStep { .. }
+            | Self::SortedRank { .. }
+            | Self::SortedSpan { .. }
+            | Self::SortedStep { .. }
             | Self::ListRange { .. }
             | Self::ListPositions { .. }
             | Self::SetCombine { .. } => false,

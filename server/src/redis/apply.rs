@@ -13,7 +13,7 @@ use super::extended::Extended;
 use super::query::text;
 use super::record::Kind;
 use super::state::{Slot, State};
-use super::{hashes, lists, sets, sweep, transaction};
+use super::{hashes, lists, sets, sorted, sweep, transaction};
 use crate::resp::{Decimal, parse_i64};
 
 /// Why a command came to no reply of its own.
@@ -128,8 +128,9 @@ fn dispatch(state: &mut State<'_, '_>, command: &Command) -> Result<Reply, Stop>
             match source.present().cloned() {
                 Some(mut record) if holds(*condition, &target) && from != to => {
                     if let Some(elements) = &mut record.elements {
-                        *elements =
-                            state.copy_elements(*elements)?.ok_or(Refusal::TooManyElements)?;
+                        *elements = state
+                            .copy_elements(record.kind, *elements)?
+                            .ok_or(Refusal::TooManyElements)?;
                     }
                     let deadline = record.deadline;
                     state.store_again(target, record, deadline);
@@ -171,6 +172,13 @@ fn dispatch(state: &mut State<'_, '_>, command: &Command) -> Result<Reply, Stop>
         Command::ListMove { from, to } => {
             lists::move_element(state, (&from.0, from.1), (&to.0, to.1))
         }
+        Command::SortedAdd { key, pairs, rules } => sorted::add(state, key, pairs, *rules),
+        Command::SortedIncrement { key, member, by, rules } => {
+            sorted::increment(state, key, member, *by, *rules)
+        }
+        Command::SortedRemove { key, members } => sorted::remove(state, key, members),
+        Command::SortedRemoveSpan { key, span } => sorted::remove_span(state, key, span),
+        Command::SortedPop { key, end, count } => sorted::pop(state, key, *end, *count),
         Command::SetStore { how, to, keys } => sets::store(state, *how, to, keys),
         Command::Query(_) | Command::Transaction { .. } => {
             Ok(Reply::Refused(Refusal::Inadmissible))

@@ -102,7 +102,7 @@ impl Collection<'_> {
             return state.remove(self.slot);
         }
         if !self.there {
-            state.ledger.elements += 1;
+            state.ledger.elements += self.record.kind.generations();
         }
         let deadline = self.record.deadline;
         let elements = Some(Elements { count: self.count, ..self.elements });

@@ -7,6 +7,7 @@ use leader::key_value::Revision;
 use serde::{Deserialize, Serialize};
 
 use super::record::Kind;
+use super::sorted::{Part, Rules, Score, Span};
 
 /// A command: what is replicated as one step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,6 +275,52 @@ pub enum Command {
         /// Its new list and end.
         to: (Bytes, End),
     },
+    /// Members of a sorted set get scores; answers how many are new, or new and changed. ZADD.
+    SortedAdd {
+        /// The key.
+        key: Bytes,
+        /// Scores and members.
+        pairs: Vec<(Score, Bytes)>,
+        /// When.
+        rules: Rules,
+    },
+    /// Adds to a member's score, absent being 0; answers it as [`Reply::Scores`], or none where the
+    /// rules forbid it. ZINCRBY, ZADD INCR.
+    SortedIncrement {
+        /// The key.
+        key: Bytes,
+        /// The member.
+        member: Bytes,
+        /// How much.
+        by: Score,
+        /// When.
+        rules: Rules,
+    },
+    /// Members are gone; answers how many were there. ZREM.
+    SortedRemove {
+        /// The key.
+        key: Bytes,
+        /// The members.
+        members: Vec<Bytes>,
+    },
+    /// The members of a span are gone; answers how many. ZREMRANGEBYRANK, ZREMRANGEBYSCORE,
+    /// ZREMRANGEBYLEX.
+    SortedRemoveSpan {
+        /// The key.
+        key: Bytes,
+        /// Which.
+        span: Span,
+    },
+    /// Members with the lowest or the highest scores are gone; answers them as [`Reply::Scored`].
+    /// ZPOPMIN, ZPOPMAX.
+    SortedPop {
+        /// The key.
+        key: Bytes,
+        /// The lowest are in front.
+        end: End,
+        /// How many at most.
+        count: u64,
+    },
 }
 
 /// An end of a list.
@@ -450,6 +497,48 @@ pub enum Query {
         /// How many elements are looked at; 0 for all.
         most: u64,
     },
+    /// How many members a sorted set has. ZCARD.
+    SortedCount {
+        /// The key.
+        key: Bytes,
+    },
+    /// Scores of members; answers [`Reply::Scores`]. ZSCORE, ZMSCORE.
+    SortedScores {
+        /// The key.
+        key: Bytes,
+        /// The members.
+        members: Vec<Bytes>,
+    },
+    /// How many members come before one. ZRANK, ZREVRANK.
+    SortedRank {
+        /// The key.
+        key: Bytes,
+        /// The member.
+        member: Bytes,
+        /// Counted from the highest score.
+        reverse: bool,
+    },
+    /// A part of a span of members; answers [`Reply::Scored`]. ZRANGE and the like, ZCOUNT.
+    SortedSpan {
+        /// The key.
+        key: Bytes,
+        /// Which.
+        span: Span,
+        /// What of it.
+        part: Part,
+    },
+    /// About so many members from a cursor on: the next cursor as text, then members, each followed by
+    /// its score. ZSCAN.
+    SortedStep {
+        /// The key.
+        key: Bytes,
+        /// Where to go on; 0 begins.
+        cursor: u64,
+        /// About how many.
+        count: u64,
+        /// What members must match.
+        pattern: Option<Bytes>,
+    },
 }
 
 /// When a write takes place.
@@ -535,6 +624,10 @@ pub enum Reply {
     Many(Vec<Bytes>),
     /// Numbers.
     Integers(Vec<i64>),
+    /// Scores, in the order of the members.
+    Scores(Vec<Option<Score>>),
+    /// Members with their scores.
+    Scored(Vec<(Bytes, Score)>),
 }
 
 /// Why a command cannot be done. Its text is Redis's, the word that clients know first.
@@ -583,4 +676,7 @@ pub enum Refusal {
     /// The list has no element there.
     #[error("ERR index out of range")]
     IndexOutOfRange,
+    /// Infinities of both signs have no sum.
+    #[error("ERR resulting score is not a number (NaN)")]
+    NotANumber,
 }

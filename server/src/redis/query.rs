@@ -12,6 +12,8 @@ use super::glob::matches;
 use super::lists::{Bounds, Found};
 use super::record::{Kind, Record};
 use super::sets::{MAX_COMBINED, combine, find, sample};
+use super::sorted;
+use crate::resp::double;
 
 /// Answers a read.
 pub(super) fn answer(cut: &Cut<'_>, query: &Query) -> Result<Reply, EngineError> {
@@ -152,6 +154,60 @@ pub(super) fn answer(cut: &Cut<'_>, query: &Query) -> Result<Reply, EngineError>
                     Reply::Refused(Refusal::ReplyTooLong)
                 }
                 Ok(members) => Reply::Values(members.into_iter().map(Some).collect()),
+            }
+        }
+        Query::SortedCount { key } => match find(cut, key, Kind::SortedSet)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(found) => Reply::Integer(found.map_or(0, |(_, count)| count as i64)),
+        },
+        Query::SortedScores { key, members } => match find(cut, key, Kind::SortedSet)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Scores(vec![None; members.len()]),
+            Ok(Some((owner, _))) => {
+                let scores = members.iter().map(|member| sorted::score(owner, cut.state(), member));
+                Reply::Scores(scores.collect::<Result<_, _>>()?)
+            }
+        },
+        Query::SortedRank { key, member, reverse } => match find(cut, key, Kind::SortedSet)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Value(None),
+            Ok(Some((owner, count))) => match sorted::rank(owner, cut.state(), member)? {
+                None => Reply::Value(None),
+                Some(rank) if *reverse => Reply::Integer(count as i64 - 1 - rank as i64),
+                Some(rank) => Reply::Integer(rank as i64),
+            },
+        },
+        Query::SortedSpan { key, span, part } => match find(cut, key, Kind::SortedSet)? {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(None) => Reply::Scored(Vec::new()),
+            Ok(Some(found)) => match sorted::part(found, cut.state(), span, *part)? {
+                Err(refusal) => Reply::Refused(refusal),
+                Ok(found)
+                    if found.iter().map(|(member, _)| member.len() + 32).sum::<usize>()
+                        > MAX_REPLY_BYTES =>
+                {
+                    Reply::Refused(Refusal::ReplyTooLong)
+                }
+                Ok(found) => Reply::Scored(found),
+            },
+        },
+        Query::SortedStep { key, cursor, count, pattern } => {
+            match find(cut, key, Kind::SortedSet)? {
+                Err(refusal) => Reply::Refused(refusal),
+                Ok(None) => Reply::Values(vec![Some(Bytes::from_static(b"0"))]),
+                Ok(Some((owner, _))) => {
+                    let count = (*count).clamp(1, MAX_STEP) as usize;
+                    let (found, next) = owner.step(cut.state(), *cursor, count)?;
+                    let mut values = vec![Some(Bytes::from(next.to_string()))];
+                    for (member, _) in found {
+                        if pattern.as_ref().is_none_or(|pattern| matches(pattern, &member)) {
+                            let score = sorted::score(owner, cut.state(), &member)?;
+                            let text = score.map(|score| double(score.get()).into());
+                            values.extend([Some(member), text]);
+                        }
+                    }
+                    Reply::Values(values)
+                }
             }
         }
         Query::ListLength { key } => match list(cut, key)? {

@@ -34,6 +34,14 @@ pub enum Kind {
 impl Kind {
     const ALL: [Self; 5] = [Self::String, Self::List, Self::Set, Self::SortedSet, Self::Hash];
 
+    /// How many generations of elements a key of this type has: a sorted set also has its scores.
+    pub(super) const fn generations(self) -> u64 {
+        match self {
+            Self::SortedSet => 2,
+            _ => 1,
+        }
+    }
+
     /// Its name, as TYPE answers.
     pub const fn name(self) -> &'static str {
         match self {

@@ -129,34 +129,41 @@ impl<'s, 'd> State<'s, 'd> {
     /// Copies elements under a generation of their own, unless there are too many for one step.
     pub(super) fn copy_elements(
         &mut self,
+        kind: Kind,
         from: Elements,
     ) -> Result<Option<Elements>, EngineError> {
         let owner = |elements| Owner { state: self.ledger.generation, elements };
-        let (source, target) = (owner(from.generation), owner(self.ledger.elements));
+        let next = self.ledger.elements;
         if from.count > MAX_COPIED as u64 {
             return Ok(None);
         }
         let (mut rows, mut bytes) = (Vec::new(), 0);
-        source.each_row(self.draft, |row, value| {
-            bytes += row.len() + value.len();
-            rows.push((target.takes(&row), value));
-            bytes <= MAX_COPIED_BYTES
-        })?;
+        for further in 0..kind.generations() {
+            let (source, target) = (owner(from.generation + further), owner(next + further));
+            source.each_row(self.draft, |row, value| {
+                bytes += row.len() + value.len();
+                rows.push((target.takes(&row), value));
+                bytes <= MAX_COPIED_BYTES
+            })?;
+        }
         if bytes > MAX_COPIED_BYTES {
             return Ok(None);
         }
         for (row, value) in rows {
             self.draft.put(ELEMENTS, row, value);
         }
-        self.ledger.elements += 1;
-        Ok(Some(Elements { generation: target.elements, ..from }))
+        self.ledger.elements += kind.generations();
+        Ok(Some(Elements { generation: next, ..from }))
     }
 
     /// The elements of a record are not needed any more.
     pub(super) fn drop_elements(&mut self, record: &Record) {
         if let Some(elements) = record.elements {
-            let owner = Owner { state: self.ledger.generation, elements: elements.generation };
-            self.draft.put(DROPPED, owner.dropped(), Bytes::new());
+            for further in 0..record.kind.generations() {
+                let elements = elements.generation + further;
+                let owner = Owner { state: self.ledger.generation, elements };
+                self.draft.put(DROPPED, owner.dropped(), Bytes::new());
+            }
         }
     }
 

@@ -18,4 +18,4 @@ mod value;
 pub use number::{Decimal, parse_i64};
 pub use reader::{ReadError, read};
 pub use request::{ProtocolError, Request, Requests};
-pub use value::{Value, Version};
+pub use value::{Value, Version, double};

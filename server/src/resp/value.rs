@@ -34,6 +34,8 @@ pub enum Value {
     Array(Vec<Value>),
     /// Pairs in order; in version 2 one array, keys and values by turns.
     Map(Vec<(Value, Value)>),
+    /// Pairs in order, each an array; in version 2 one array, first and second by turns.
+    Pairs(Vec<(Value, Value)>),
     /// Values without an order; in version 2 an array.
     Set(Vec<Value>),
     /// A number with a fraction; in version 2 bytes.
@@ -99,6 +101,21 @@ impl Value {
                     value.write(version, out);
                 }
             }
+            Self::Pairs(pairs) if v3 => {
+                line(out, b'*', pairs.len() as i64);
+                for (first, second) in pairs {
+                    line(out, b'*', 2);
+                    first.write(version, out);
+                    second.write(version, out);
+                }
+            }
+            Self::Pairs(pairs) => {
+                line(out, b'*', 2 * pairs.len() as i64);
+                for (first, second) in pairs {
+                    first.write(version, out);
+                    second.write(version, out);
+                }
+            }
             Self::Map(pairs) => {
                 let count = pairs.len() as i64;
                 if v3 {
@@ -143,13 +160,29 @@ fn bulk(out: &mut BytesMut, bytes: &[u8]) {
     out.put_slice(b"\r\n");
 }
 
-/// The shortest text that reads as the same number, with the protocol's names for the others.
-fn double(number: f64) -> String {
+/// A number as Redis 7.0 writes it: 17 significant digits, without zeros at the end; with the
+/// protocol's names for what is no number.
+pub fn double(number: f64) -> String {
+    /// Digits that tell any two numbers apart.
+    const DIGITS: i32 = 17;
     if number.is_nan() {
         "nan".into()
     } else if number.is_infinite() {
         if number > 0.0 { "inf".into() } else { "-inf".into() }
     } else {
-        number.to_string()
+        let exact = format!("{number:.16e}");
+        let (_, exponent) = exact.split_once('e').unwrap_or((&exact, "0"));
+        let exponent: i32 = exponent.parse().unwrap_or(0);
+        let trim = |text: &str| match text.contains('.') {
+            true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+            false => text.to_owned(),
+        };
+        if (-4..DIGITS).contains(&exponent) {
+            let decimals = usize::try_from(DIGITS - 1 - exponent).unwrap_or(0);
+            return trim(&format!("{number:.decimals$}"));
+        }
+        let (digits, _) = exact.split_once('e').unwrap_or((&exact, ""));
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{}e{sign}{:02}", trim(digits), exponent.abs())
     }
 }

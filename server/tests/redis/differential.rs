@@ -28,6 +28,7 @@ impl Pair {
             | b"sunion" | b"sdiff" | b"sscan" | b"spop" | b"srandmember" => {
                 sorted(&ours) == sorted(&real)
             }
+            b"zscan" => numbered(&ours) == numbered(&real),
             _ => ours == real,
         };
         (!equal).then(|| {
@@ -77,6 +78,19 @@ fn near(ours: &[u8], real: &[u8], by: i64) -> bool {
 
 fn sorted(reply: &[u8]) -> Vec<Vec<u8>> {
     let mut lines: Vec<Vec<u8>> = reply.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+    lines.sort();
+    lines
+}
+
+/// A scan of a sorted set: what is scanned, with numbers as numbers, since the way Redis keeps a
+/// small set decides how it writes whole scores.
+fn numbered(reply: &[u8]) -> Vec<Vec<u8>> {
+    let text = |line: Vec<u8>| match String::from_utf8(line.clone()) {
+        Ok(text) => text.trim().parse::<f64>().map_or(line, |n| n.to_string().into_bytes()),
+        Err(_) => line,
+    };
+    let mut lines: Vec<Vec<u8>> =
+        sorted(reply).into_iter().filter(|line| !line.starts_with(b"$")).map(text).collect();
     lines.sort();
     lines
 }
@@ -172,6 +186,13 @@ impl Random {
         }
     }
 
+    fn score(&self) -> String {
+        match self.below(4) {
+            0 => self.float(),
+            _ => self.pick(&["0", "1", "-1", "2", "2.5", "0.1", "1e20", "inf", "-inf", "x", "nan"]),
+        }
+    }
+
     /// A span in seconds, or one that is refused. None ends while the test runs, and no two are so
     /// close that the moments of their commands decide which ends later.
     fn span(&self) -> String {
@@ -202,7 +223,7 @@ impl Random {
     fn command(&self) -> Vec<Vec<u8>> {
         let (key, other, value) = (self.key(), self.key(), self.value());
         let field = ["f", "g", "h"][self.below(3) as usize];
-        let line = match self.below(84) {
+        let line = match self.below(104) {
             0..=3 => format!(
                 "SET {key} {value}{}{}",
                 self.options(&["NX", "XX", "GET", "KEEPTTL", "nx", "get"]),
@@ -268,6 +289,45 @@ impl Random {
             63 => format!("SDIFFSTORE {} {key} {other}", self.key()),
             64 => format!("SUNION {key} {other}"),
             65 => format!("SPOP {key} 1000"),
+            84..=87 => {
+                let rules = self.options(&["NX", "XX", "GT", "LT", "CH", "INCR"]);
+                let more = if self.below(2) == 0 { "" } else { " 2 g" };
+                format!("ZADD {key}{rules} {} {field}{more}", self.score())
+            }
+            88 => format!("ZINCRBY {key} {} {field}", self.score()),
+            89 => format!("ZREM {key} {field} g"),
+            90 => format!("ZSCORE {key} {field}"),
+            91 => format!("ZMSCORE {key} f g h"),
+            92 => format!("{} {key} {field}", self.pick(&["ZRANK", "ZREVRANK"])),
+            93 => format!("{} {key}", self.pick(&["ZCARD", "ZPOPMIN", "ZPOPMAX"])),
+            94 => {
+                format!("{} {key} {}", self.pick(&["ZPOPMIN", "ZPOPMAX"]), self.number())
+            }
+            95..=96 => {
+                let scores = self.options(&["WITHSCORES"]);
+                let name = self.pick(&["ZRANGE", "ZREVRANGE"]);
+                format!("{name} {key} {} {}{scores}", self.number(), self.number())
+            }
+            97..=98 => {
+                let limit = match self.below(3) {
+                    0 => format!(" LIMIT {} {}", self.between(-1, 2), self.between(-1, 2)),
+                    _ => String::new(),
+                };
+                let scores = self.options(&["WITHSCORES"]);
+                let (low, high) = (self.score(), self.score());
+                match self.below(3) {
+                    0 => format!("ZRANGEBYSCORE {key} {low} ({high}{limit}{scores}"),
+                    1 => format!("ZREVRANGEBYSCORE {key} {high} {low}{scores}{limit}"),
+                    _ => {
+                        let back = self.options(&["REV"]);
+                        format!("ZRANGE {key} {low} {high} BYSCORE{back}{limit}{scores}")
+                    }
+                }
+            }
+            99 => format!("ZCOUNT {key} {} {}", self.score(), self.score()),
+            100 => format!("ZREMRANGEBYRANK {key} {} {}", self.between(-3, 2), self.between(-3, 2)),
+            101 => format!("ZREMRANGEBYSCORE {key} ({} {}", self.score(), self.score()),
+            102..=103 => format!("ZSCAN {key} 0"),
             66..=68 => format!("RPUSH {key} {value} {field} {}", self.value()),
             69..=70 => format!("LPUSH {key} {field} {value}"),
             71 => format!("{} {key} {value}", self.pick(&["LPUSHX", "RPUSHX"])),

@@ -1,8 +1,10 @@
 //! Elements: many of them, dropped, swept, copied and scanned.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use super::super::elements::Owner;
+use super::super::sorted::{Rules, Score, Span};
 use super::golden::hex;
 use super::*;
 
@@ -196,6 +198,85 @@ fn a_list_is_popped_trimmed_copied_and_dropped_without_leaving_rows() {
     assert_eq!(popped, Reply::Values(vec![Some("1".into()), Some("5".into())]));
     assert_eq!(bench.ask(&Query::ListLength { key: key() }), Reply::Integer(0));
     bench.apply(&Command::Delete { keys: vec!["copy".into()] });
+    bench.sweep();
+    assert_eq!(bench.rows(ELEMENTS), []);
+    check_rows(&bench.engine);
+}
+
+fn sorted_of(bench: &mut Bench, key: &str, members: usize) {
+    for first in (0..members).step_by(100) {
+        let pairs = (first..members.min(first + 100)).map(|n| {
+            let score = Score::new((n % 17) as f64 - 8.0).expect("a number");
+            (score, Bytes::from(format!("member {n}")))
+        });
+        let (key, pairs) = (key.to_owned().into(), pairs.collect());
+        bench.apply(&Command::SortedAdd { key, pairs, rules: Rules::default() });
+    }
+}
+
+fn sorted_count(bench: &Bench, key: &str) -> Reply {
+    bench.ask(&Query::SortedCount { key: key.to_owned().into() })
+}
+
+/// A member has two rows, and both of all of them go, whatever ends the set.
+#[test]
+fn a_sorted_set_leaves_neither_members_nor_scores_behind() {
+    for end in ["delete", "overwrite", "rename", "empty", "pop", "expire", "flush"] {
+        let mut bench = Bench::new();
+        sorted_of(&mut bench, "large", 1_200);
+        assert_eq!(sorted_count(&bench, "large"), Reply::Integer(1_200));
+        assert_eq!(bench.rows(ELEMENTS).len(), 2_400, "{end}");
+        // Scores that change leave no row of the former score.
+        sorted_of(&mut bench, "large", 10);
+        let by = Score::new(3.5).expect("a number");
+        let (key, member) = ("large".into(), "member 3".into());
+        bench.apply(&Command::SortedIncrement { key, member, by, rules: Rules::default() });
+        assert_eq!(bench.rows(ELEMENTS).len(), 2_400, "{end}");
+        match end {
+            "delete" => drop_key(&mut bench),
+            "overwrite" => bench.set("large", "text"),
+            "rename" => {
+                bench.set("other", "text");
+                let (from, to) = ("other".into(), "large".into());
+                bench.apply(&Command::Rename { from, to, condition: Condition::Always });
+            }
+            "empty" => {
+                let (key, span) = ("large".into(), Span::Ranks(0, -1));
+                bench.apply(&Command::SortedRemoveSpan { key, span });
+                assert_eq!(bench.ask(&Query::Count), Reply::Integer(0));
+            }
+            "pop" => {
+                for end in [End::Front, End::Back] {
+                    bench.apply(&Command::SortedPop { key: "large".into(), end, count: 600 });
+                }
+                assert_eq!(bench.ask(&Query::Count), Reply::Integer(0));
+            }
+            "expire" => {
+                let (at, condition) = (Moment::After(5), ExpireCondition::Always);
+                bench.apply(&Command::Expire { key: "large".into(), at, condition });
+                bench.pass(10);
+            }
+            _ => assert_eq!(bench.apply(&Command::Flush), Reply::Done),
+        }
+        bench.sweep();
+        assert_eq!(bench.rows(ELEMENTS), [], "{end}");
+        assert_eq!(bench.rows(DROPPED), [], "{end}");
+        check_rows(&bench.engine);
+    }
+}
+
+#[test]
+fn a_copy_of_a_sorted_set_has_members_and_scores_of_its_own() {
+    let mut bench = Bench::new();
+    sorted_of(&mut bench, "one", 200);
+    let (from, to) = (Bytes::from("one"), Bytes::from("two"));
+    bench.apply(&Command::Copy { from, to, condition: Condition::IfAbsent });
+    let span = Span::Scores(Bound::Unbounded, Bound::Excluded(Score::new(0.0).expect("a number")));
+    bench.apply(&Command::SortedRemoveSpan { key: "one".into(), span });
+    assert_ne!(sorted_count(&bench, "one"), Reply::Integer(200));
+    assert_eq!(sorted_count(&bench, "two"), Reply::Integer(200));
+    drop_key(&mut bench);
+    bench.apply(&Command::Delete { keys: keys(&["one", "two"]) });
     bench.sweep();
     assert_eq!(bench.rows(ELEMENTS), []);
     check_rows(&bench.engine);

@@ -1,11 +1,14 @@
 //! Bytes that are on somebody's disk: they never change under version 1.
 
+use std::ops::Bound;
+
 use common::codec;
 use common::storage::engine::EngineError;
 use leader::key_value::Revision;
 use proptest::prelude::*;
 
 use super::super::rows::{first_row, hash, parse_row};
+use super::super::sorted::{Part, Rules, Score, Span};
 use super::*;
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -52,6 +55,7 @@ const HASHES: [u64; 3] =
 #[test]
 fn commands_keep_their_bytes() {
     let (k, v) = (|| Bytes::from("k"), || Bytes::from("v"));
+    let one = Score::new(1.0).expect("a number");
     let table = [
         (
             Command::ListPush { key: k(), end: End::Back, values: vec![v()], only_existing: false },
@@ -148,6 +152,45 @@ fn commands_keep_their_bytes() {
         (Command::HashIncrement { key: k(), field: v(), by: 1 }, "13016b017602"),
         (Command::HashIncrementFloat { key: k(), field: v(), by: "1".into() }, "14016b01760131"),
         (
+            Command::SortedAdd {
+                key: k(),
+                pairs: vec![(one, v())],
+                rules: Rules { only_new: true, count_changed: true, ..Rules::default() },
+            },
+            "21016b01fd000000000000f03f01760100000001",
+        ),
+        (
+            Command::SortedIncrement { key: k(), member: v(), by: one, rules: Rules::default() },
+            "22016b0176fd000000000000f03f0000000000",
+        ),
+        (Command::SortedRemove { key: k(), members: vec![v()] }, "23016b010176"),
+        (Command::SortedRemoveSpan { key: k(), span: Span::Ranks(0, -1) }, "24016b000001"),
+        (
+            Command::SortedRemoveSpan {
+                key: k(),
+                span: Span::Scores(Bound::Excluded(one), Bound::Unbounded),
+            },
+            "24016b0102fd000000000000f03f00",
+        ),
+        (
+            Command::SortedRemoveSpan {
+                key: k(),
+                span: Span::Members(Bound::Included(v()), Bound::Unbounded),
+            },
+            "24016b0201017600",
+        ),
+        (Command::SortedPop { key: k(), end: End::Back, count: 2 }, "25016b0102"),
+        (Command::Query(Query::SortedCount { key: k() }), "0f16016b"),
+        (Command::Query(Query::SortedScores { key: k(), members: vec![v()] }), "0f17016b010176"),
+        (
+            Command::Query(Query::SortedRank { key: k(), member: v(), reverse: true }),
+            "0f18016b017601",
+        ),
+        (
+            Command::Query(Query::SortedStep { key: k(), cursor: 5, count: 10, pattern: None }),
+            "0f1a016b050a00",
+        ),
+        (
             Command::Transaction {
                 watched: vec![(k(), Some(Revision { index: 5, sub: 1 })), (v(), None)],
                 steps: vec![step(&Command::Flush)],
@@ -174,6 +217,11 @@ fn replies_keep_their_bytes() {
         (Reply::Kind(Some(Kind::SortedSet)), "050103"),
         (Reply::Refused(Refusal::WrongType), "0600"),
         (Reply::Refused(Refusal::Inadmissible), "0608"),
+        (Reply::Scores(vec![None, Score::new(1.0)]), "09020001fd000000000000f03f"),
+        (
+            Reply::Scored(vec![("m".into(), Score::new(-0.5).expect("a number"))]),
+            "0a01016dfd000000000000e0bf",
+        ),
         (Reply::Many(vec!["\u{0}".into()]), "07010100"),
     ] {
         let bytes = codec::encode_body(&reply);
