@@ -173,9 +173,12 @@ pub fn double(number: f64) -> String {
         let exact = format!("{number:.16e}");
         let (_, exponent) = exact.split_once('e').unwrap_or((&exact, "0"));
         let exponent: i32 = exponent.parse().unwrap_or(0);
-        let trim = |text: &str| match text.contains('.') {
-            true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-            false => text.to_owned(),
+        let trim = |text: &str| {
+            if text.contains('.') {
+                text.trim_end_matches('0').trim_end_matches('.').to_owned()
+            } else {
+                text.to_owned()
+            }
         };
         if (-4..DIGITS).contains(&exponent) {
             let decimals = usize::try_from(DIGITS - 1 - exponent).unwrap_or(0);

@@ -187,6 +187,14 @@ fn commands_keep_their_bytes() {
             "0f18016b017601",
         ),
         (
+            Command::Query(Query::SortedSpan {
+                key: k(),
+                span: Span::Ranks(1, -1),
+                part: Part { reverse: true, offset: 2, count: -1 },
+            }),
+            "0f19016b000201010401",
+        ),
+        (
             Command::Query(Query::SortedStep { key: k(), cursor: 5, count: 10, pattern: None }),
             "0f1a016b050a00",
         ),
