@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::clock::Hlc;
-use common::codec::{self, Format};
+use common::codec::{self, CodecError, Format};
 use common::ids::{ClientId, ClusterId, LogPos};
 use common::receipt::Fate;
 use common::sometimes;
@@ -32,7 +32,7 @@ use crate::state_machine::{Draft, Stamp, StateMachine};
 
 /// Where the replica's own rows are.
 pub(crate) const META: Keyspace = Keyspace("leader.meta");
-const APPLIED: &[u8] = b"applied";
+pub(crate) const APPLIED: &[u8] = b"applied";
 const FORMAT: Format = Format { magic: *b"TLap", version: 1 };
 
 /// Keyspaces of this prefix are the replica's own: a machine must not write to them.
@@ -285,7 +285,7 @@ impl Inner {
 pub(crate) fn read_applied(state: &dyn Read) -> Result<Applied, EngineError> {
     match state.get(META, APPLIED)? {
         None => Ok(Applied::default()),
-        Some(bytes) => codec::decode(FORMAT, &bytes, 1 << 20)
+        Some(bytes) => Applied::decode(&bytes)
             .map_err(|error| EngineError::Corrupt(format!("the applied position: {error}"))),
     }
 }
@@ -356,7 +356,7 @@ impl<M: StateMachine> Applier for Replica<M> {
             replies.push(reply);
         }
         guard(&BTreeSet::from([crate::session::CLIENTS, HISTORY]), &draft)?;
-        draft.put(META, APPLIED, codec::encode(FORMAT, &applied));
+        draft.put(META, APPLIED, applied.encode());
         inner.cut = None;
         engine.write(draft.into_batch())?;
         inner.applied = applied;
@@ -406,6 +406,16 @@ impl<M: StateMachine> Applier for Replica<M> {
 }
 
 impl Applied {
+    /// The value of its row.
+    pub(crate) fn encode(&self) -> Bytes {
+        codec::encode(FORMAT, self)
+    }
+
+    /// Reads what [`Applied::encode`] made.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode(FORMAT, bytes, 1 << 20)
+    }
+
     /// The index of the last entry it contains, 0 before the first.
     pub(crate) fn index(&self) -> u64 {
         self.at.map_or(0, |at| at.index)

@@ -2,6 +2,7 @@
 
 mod acknowledge;
 mod apply;
+pub mod backup;
 pub mod config;
 mod duties;
 mod election;
@@ -27,6 +28,7 @@ mod resolve;
 pub mod rollback;
 mod session;
 mod snapshot;
+mod state_hash;
 pub mod state_machine;
 mod term_clock;
 mod write;
@@ -37,3 +39,4 @@ pub use event::Event;
 pub use key_value::KeyValue;
 pub use node::{Member, Node, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written};
 pub use replication_mode::{AckPoint, AckReport, ReplicationMode, Who};
+pub use state_hash::StateHash;

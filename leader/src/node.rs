@@ -12,16 +12,16 @@ use common::clock::Hlc;
 use common::codec;
 use common::consistency::{Consistency, TradeOff};
 use common::env::{Env, Mono};
-use common::ids::{ClusterId, GroupId, LogPos, NodeId};
+use common::ids::{ClusterId, Epoch, GroupId, LogPos, NodeId};
 use common::mutate;
 use common::receipt::{Fate, LogReceipt, Receipt};
 use common::seal::ClusterSecret;
 use common::storage::disk::Disk;
-use common::storage::engine::Engines;
+use common::storage::engine::{EngineError, Engines};
 use common::token::LogToken;
 use tokio::sync::broadcast;
 
-use crate::apply::{Applier, Replica};
+use crate::apply::{Applier, Pinned, Replica};
 use crate::config::Config;
 use crate::error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
 use crate::event::Event;
@@ -349,6 +349,17 @@ impl<M: StateMachine> Node<M> {
     /// The folder of this node.
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
         &self.parts.group.env.disk
+    }
+
+    /// The state as it is now, pinned.
+    pub(crate) fn pin(&self) -> Result<Pinned, EngineError> {
+        self.parts.replica.pin()
+    }
+
+    /// What this member runs in: environment, configuration, history.
+    pub(crate) fn surroundings(&self) -> (&Env, &Config, Epoch) {
+        let group = &self.parts.group;
+        (&group.env, &group.config, group.epoch)
     }
 
     /// How old this member's state may be at most, by the last proof; none before the first bounded

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::codec;
 use common::env::{Env, Mono};
 use common::ids::{LogPos, NodeId};
 use common::storage::wal::{DiskHealth, WalError};
@@ -39,7 +40,7 @@ use crate::config::Config;
 use crate::election::Standing;
 use crate::entry::EntryReply;
 use crate::error::{AdminError, OpenError};
-use crate::message::{Cause, Proof, Reply, Request};
+use crate::message::{Cause, Proof, Reply, Request, Vote};
 use crate::node::{Member, Role};
 use crate::replication_mode::{Members, Progress};
 
@@ -752,6 +753,25 @@ impl<F: FnOnce(Proposed)> Drop for OnDrop<F> {
             call(Proposed::Unknown(self.slot.position()));
         }
     }
+}
+
+/// A configuration of these voters, encoded as a state holds it.
+pub(crate) fn encode_members(voters: &[Member]) -> Bytes {
+    let members = type_config::Members {
+        voters: vec![voters.iter().map(|member| member.id).collect()],
+        nodes: voters.iter().map(|member| (member.id, member.address.clone())).collect(),
+    };
+    codec::encode_body(&members).into()
+}
+
+/// Makes the log of a node that begins with a state at `at`, and has voted in its term.
+pub(crate) async fn begin(env: &Env, config: &Config, at: LogPos) -> Result<(), OpenError> {
+    let log = LogStore::open(env, config, Acks::new(env.node)).await?;
+    // The next term is a later one, so that no position is given twice.
+    log.begin(Vote { term: at.term, node: env.node, established: false }).await?;
+    log.reconcile(Some(at)).await?;
+    log.close().await?;
+    Ok(())
 }
 
 /// What a log holds that nobody uses.

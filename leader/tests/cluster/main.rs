@@ -5,6 +5,7 @@
 mod group;
 
 mod agent;
+mod backup;
 mod bounded;
 mod elections;
 mod exactly_once;
