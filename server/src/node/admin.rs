@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use common::ids::NodeId;
 use common::receipt::Receipt;
 use futures::future::{BoxFuture, join_all, ready};
-use leader::error::AdminError;
+use leader::error::{AdminError, ReadError};
 use leader::rollback::{AbsentKeys, Replayed, RollbackError};
 use leader::state_machine::StateMachine;
 use leader::{ReadLevel, ReadOptions, Role};
 
 use crate::client::http;
 use crate::config::NodeConfig;
-use crate::http::{Admin, Change};
+use crate::http::{Admin, Change, Pieces};
 use crate::listener::Service;
 use crate::metrics::{Watched, render};
 use crate::node::Replica;
@@ -112,6 +112,13 @@ impl Admin for Desk {
 
     fn transfer(&self, to: Option<NodeId>) -> BoxFuture<'_, Result<NodeId, AdminError>> {
         Box::pin(self.replica.transfer(to))
+    }
+
+    fn backup(&self, level: ReadLevel) -> BoxFuture<'_, Result<Pieces, ReadError>> {
+        Box::pin(async move {
+            let backup = self.replica.backup(ReadOptions::level(level)).await?;
+            Ok(Box::new(backup) as Pieces)
+        })
     }
 
     fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>> {
