@@ -39,6 +39,8 @@ pub const MARKS: [Marks; 2] = [
             "core-reopened",
             "dedup-hit",
             "disk-full-refused",
+            "divergence-quarantined",
+            "divergence-repaired",
             "late-append-void",
             "log-cut-to-the-state",
             "log-resumed-behind-a-refused-record",

@@ -4,6 +4,7 @@ mod acknowledge;
 mod apply;
 pub mod backup;
 pub mod config;
+mod divergence;
 mod duties;
 mod election;
 mod entry;
@@ -34,6 +35,7 @@ mod term_clock;
 mod write;
 
 pub use config::Config;
+pub use divergence::{Checked, Quarantined};
 pub use error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
 pub use event::Event;
 pub use key_value::KeyValue;

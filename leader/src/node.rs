@@ -23,6 +23,7 @@ use tokio::sync::broadcast;
 
 use crate::apply::{Applier, Pinned, Replica};
 use crate::config::Config;
+use crate::divergence::Checked;
 use crate::error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
 use crate::event::Event;
 use crate::explain::explain;
@@ -195,6 +196,7 @@ impl<M: StateMachine> Node<M> {
                 receipt.epoch.0, parts.group.epoch.0
             )));
         }
+        self.sound()?;
         if let Some(fate) = parts.replica.fate(receipt.at) {
             return Ok(fate);
         }
@@ -315,6 +317,7 @@ impl<M: StateMachine> Node<M> {
     pub async fn view(&self, options: ReadOptions) -> Result<View, ReadError> {
         let parts = &self.parts;
         let group = &parts.group;
+        self.sound()?;
         let deadline = group.env.now() + options.timeout;
         let index = match options.level {
             ReadLevel::Eventual | ReadLevel::Causal => None,
@@ -336,9 +339,18 @@ impl<M: StateMachine> Node<M> {
             self.cover(token, deadline).await?;
         }
         let (state, applied) = parts.replica.cut()?;
+        self.sound()?;
         let now = index.map_or(applied.clock, |index| index.clock.max(applied.clock));
         let at = applied.at.unwrap_or_default();
         Ok(View { state, applied: at, clock: applied.clock, now })
+    }
+
+    /// Refuses while this member's state is known to be wrong.
+    fn sound(&self) -> Result<(), ReadError> {
+        match self.parts.group.consensus.integrity().quarantined() {
+            Some(why) => Err(ReadError::Quarantined(why)),
+            None => Ok(()),
+        }
     }
 
     /// What happens on this node from now on. A receiver that falls far behind misses the oldest.
@@ -398,6 +410,7 @@ impl<M: StateMachine> Node<M> {
             sessions,
             state_bytes,
             disk: parts.group.consensus.disk(),
+            quarantine: parts.group.consensus.integrity().quarantined(),
             failure: view.failure,
         }
     }
@@ -447,6 +460,13 @@ impl<M: StateMachine> Node<M> {
     /// Removes a member. A leader that is removed hands over first. Ask the leader.
     pub async fn remove(&self, id: NodeId) -> Result<(), AdminError> {
         self.parts.group.remove(id).await
+    }
+
+    /// Has all members compare their states at one position of the log, and returns what they have
+    /// by the deadline. A member whose state differs from the majority's serves no reads from then
+    /// on, and fetches the state from another. Any node can be asked.
+    pub async fn check(&self, timeout: Duration) -> Result<Checked, AdminError> {
+        self.parts.group.check(timeout).await
     }
 
     /// Checkpoints the state now and lets the log before it go.

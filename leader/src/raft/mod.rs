@@ -18,6 +18,8 @@ mod vote_gate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use bytes::Bytes;
 use common::codec;
 use common::env::{Env, Mono};
 use common::ids::{LogPos, NodeId};
+use common::storage::engine::Generation;
 use common::storage::wal::{DiskHealth, WalError};
 use common::transport::Class;
 use futures::FutureExt;
@@ -35,14 +38,16 @@ use openraft::raft::linearizable_read::LinearizerOption;
 use openraft::{ChangeMembers, ServerState};
 use tokio::sync::watch;
 
-use crate::apply::Applier;
+use crate::apply::{Applied, Applier};
 use crate::config::Config;
+use crate::divergence::{Integrity, Quarantined};
 use crate::election::Standing;
 use crate::entry::EntryReply;
 use crate::error::{AdminError, OpenError};
 use crate::message::{Cause, Proof, Reply, Request, Vote};
 use crate::node::{Member, Role};
 use crate::replication_mode::{Members, Progress};
+use crate::state_hash::StateHash;
 
 use acks::Acks;
 use log_store::LogStore;
@@ -84,6 +89,9 @@ struct Parts {
     receiver: Receiver,
     sender: Arc<Sender>,
     gate: VoteGate,
+    integrity: Integrity,
+    /// Whether the core is down only to be started again.
+    reopening: AtomicBool,
     leader: watch::Sender<Option<NodeId>>,
     /// When a leader of the newest term was heard last.
     heard: Mutex<Option<Mono>>,
@@ -148,6 +156,8 @@ impl Consensus {
             machine,
             sender,
             gate,
+            integrity: Integrity::open(env).await?,
+            reopening: AtomicBool::new(false),
             leader: watch::Sender::new(None),
             heard: Mutex::default(),
             died: OnceLock::new(),
@@ -255,10 +265,95 @@ impl Consensus {
         let Parts { env, config, log, gate, .. } = &*self.0;
         let health = log.health();
         let waits = Duration::from_micros(health.oldest_unsynced_micros);
-        let able = health.poisoned.is_none()
+        let able = self.integrity().quarantined().is_none()
+            && health.poisoned.is_none()
             && waits <= config.disk_stall_limit
             && gate.answers(env.now(), Cause::Silence);
         Standing { id: env.node, last: log.last(), priority: config.election_priority, able }
+    }
+
+    /// This node.
+    pub(crate) fn me(&self) -> NodeId {
+        self.0.env.node
+    }
+
+    /// What this node knows of its own state.
+    pub(crate) fn integrity(&self) -> &Integrity {
+        &self.0.integrity
+    }
+
+    /// The hash that another member has found its state to have at a check, if it has.
+    pub(crate) async fn ask_state(
+        &self,
+        member: NodeId,
+        at: LogPos,
+        deadline: Duration,
+    ) -> Option<StateHash> {
+        let request = Request::State { at }.encode();
+        let call = self.0.env.transport.call(member, Class::Control, request, deadline);
+        match Reply::decode(&call.await.ok()?) {
+            Ok(Reply::State { state }) => state,
+            _ => None,
+        }
+    }
+
+    /// Whether a member will send its state, which was right at the check.
+    pub(crate) async fn ask_repair(
+        &self,
+        member: NodeId,
+        why: &Quarantined,
+        deadline: Duration,
+    ) -> bool {
+        let request = Request::Repair { at: why.at, state: why.majority }.encode();
+        let call = self.0.env.transport.call(member, Class::Control, request, deadline);
+        let answer = call.await.ok().and_then(|bytes| Reply::decode(&bytes).ok());
+        if let Some(Reply::Rejected { reason }) = &answer {
+            tracing::info!(%member, reason, "no snapshot to repair this node");
+        }
+        matches!(answer, Some(Reply::Repairing))
+    }
+
+    /// Sends this node's state to a member whose own is wrong, if this one's was right at the check.
+    fn help(&self, member: NodeId, at: LogPos, state: StateHash) -> Result<(), String> {
+        if self.integrity().quarantined().is_some() {
+            return Err("this node is in quarantine itself".to_owned());
+        }
+        if self.integrity().result(at) != Some(state) {
+            return Err("this node does not know its own state at that check".to_owned());
+        }
+        let Some(vote) = self.0.log.vote() else {
+            return Err("this node has not voted yet".to_owned());
+        };
+        let sender = self.0.sender.clone();
+        self.0.env.spawn("repair of a member", async move {
+            let sent = sender.send(member, Some(at), vote, std::future::pending()).await;
+            if let Err(error) = sent {
+                tracing::warn!(%member, %error, "a snapshot for a member in quarantine was not sent");
+            }
+        });
+        Ok(())
+    }
+
+    /// Takes a received state for this node's own, wrong one: the core is started again over it.
+    async fn repair(&self, generation: Generation, at: Applied) -> Result<(), String> {
+        let parts = &self.0;
+        if self.leads().is_some() {
+            return Err("this node leads; it hands over first".to_owned());
+        }
+        if at.at < parts.log.purged() {
+            return Err("the state is older than this node's log".to_owned());
+        }
+        let replaced = self.restart(async {
+            // The log must not be behind what the state is durable for.
+            parts.log.sync().await?;
+            parts.applier.install(generation, at.clone()).await?;
+            parts.machine.note(at.clone());
+            parts.log.reconcile(at.at).await?;
+            Ok(())
+        });
+        replaced.await.map_err(|error| error.to_string())?;
+        parts.integrity.lift().await;
+        Ok(())
     }
 
     /// What another voter says of itself.
@@ -443,12 +538,15 @@ impl Consensus {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
         let stopped = metrics.running_state.as_ref().err().map(ToString::to_string);
+        let reopening = self.0.reopening.load(Ordering::Relaxed);
+        let stopped = stopped.filter(|_| !reopening);
         let failure = stopped.or_else(|| self.0.died.get().cloned());
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         let mut view = View {
             role: match metrics.state {
                 _ if failure.is_some() => Role::Stopped,
+                ServerState::Shutdown if reopening => Role::Follower,
                 ServerState::Leader => Role::Leader,
                 ServerState::Candidate => Role::Candidate,
                 ServerState::Follower => Role::Follower,
@@ -535,21 +633,26 @@ impl Consensus {
     /// until it has a new term, and the core has no other way out.
     pub(crate) async fn reopen(&self) -> Result<(), OpenError> {
         common::sometimes!("core-reopened");
-        let parts = &self.0;
+        self.restart(std::future::ready(Ok(()))).await
+    }
+
+    /// Stops the core, does something, and starts the core again, whether that was done or not.
+    async fn restart(
+        &self,
+        meanwhile: impl Future<Output = Result<(), OpenError>>,
+    ) -> Result<(), OpenError> {
+        let Parts { env, config, log, machine, acks, sender, .. } = &*self.0;
+        self.0.reopening.store(true, Ordering::Relaxed);
         let _ = self.raft().shutdown().await;
-        let raft = build(
-            &parts.env,
-            &parts.config,
-            &parts.log,
-            &parts.machine,
-            &parts.acks,
-            &parts.sender,
-        )
-        .await?;
-        raft.runtime_config().elect(parts.config.election_priority > 0);
-        *parts.raft.write().unwrap_or_else(PoisonError::into_inner) = raft.clone();
-        raft.run();
-        Ok(())
+        let done = meanwhile.await;
+        let built = build(env, config, log, machine, acks, sender).await;
+        if let Ok(raft) = &built {
+            raft.runtime_config().elect(config.election_priority > 0);
+            *self.0.raft.write().unwrap_or_else(PoisonError::into_inner) = raft.clone();
+            raft.run();
+        }
+        self.0.reopening.store(false, Ordering::Relaxed);
+        done.and(built.map(drop))
     }
 
     /// Checkpoints the state, and lets the log go but for `keep` entries before it.
@@ -558,6 +661,10 @@ impl Consensus {
         keep: u64,
         timeout: Duration,
     ) -> Result<LogPos, AdminError> {
+        if self.integrity().quarantined().is_some() {
+            let why = "this node is in quarantine: its log stays until its state is repaired";
+            return Err(AdminError::Refused(why.into()));
+        }
         let raft = self.raft();
         let stopping = |_| AdminError::Stopping(self.0.env.node);
         let Some(goal) = position_opt(raft.metrics().borrow_watched().last_applied.as_ref()) else {
