@@ -38,6 +38,8 @@ pub enum Command {
     Transfer(admin::Transfer),
     /// Show the writes that a node has lost to a failover, or write them again.
     Rollbacks(admin::Rollbacks),
+    /// Have all nodes compare their states at one position.
+    Check(admin::Check),
     /// Copy all data of a running cluster into one file.
     Backup(backup::Backup),
     /// Check that a backup is whole, and show what it holds.
@@ -120,6 +122,7 @@ mod tests {
             "rollbacks",
             "rollbacks replay 0-1-2-3 --absent-keys",
             "backup --from 10.0.0.1:8379 --level eventual file",
+            "check --seconds 600",
             "verify file",
             "restore file --config node.toml --data folder --cluster-id 00ff",
             "--log warn demo",

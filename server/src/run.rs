@@ -52,6 +52,7 @@ pub async fn run() -> Exit {
         Command::Members(arguments) => shown(admin::members(arguments).await),
         Command::Transfer(arguments) => shown(admin::transfer(arguments).await),
         Command::Rollbacks(arguments) => shown(admin::rollbacks(arguments).await),
+        Command::Check(arguments) => shown(admin::check(arguments).await),
         Command::Backup(arguments) => match backup::backup(arguments).await {
             Ok(text) => print(&text),
             Err(error) => fail(error.exit(), error),

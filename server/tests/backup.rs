@@ -50,6 +50,10 @@ async fn a_backup_made_under_load_becomes_another_cluster() {
         }
     });
 
+    let checked = run(&["check", "--address", &cluster.config(leader).advertised.http]);
+    assert!(checked.status.success(), "{}\n{}", said(&checked), describe(&cluster).await);
+    assert!(said(&checked).contains("all nodes are equal at position"), "{}", said(&checked));
+
     let file = folder.path().join("data.backup");
     let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
     let from = cluster.config(follower).advertised.http.clone();

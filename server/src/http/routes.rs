@@ -1,5 +1,7 @@
 //! Which path answers what.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -9,6 +11,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use common::ids::NodeId;
 use leader::ReadLevel;
+use leader::error::AdminError;
 use leader::rollback::AbsentKeys;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +38,7 @@ pub fn router(stage: Stage) -> Router {
         .route("/members", page(get(members).post(change), "GET or POST"))
         .route("/transfer", page(post(transfer), "POST"))
         .route("/backup", page(get(backup), "GET"))
+        .route("/check", page(post(check), "POST"))
         .route("/rollbacks", page(get(rollbacks), "GET"))
         .route("/rollbacks/{name}", page(get(rollback).post(replay), "GET or POST"))
         .fallback(unknown)
@@ -55,7 +59,7 @@ async fn unknown(uri: Uri) -> Response {
         StatusCode::NOT_FOUND,
         format!("there is no {}", uri.path()),
         "there are /, /health, /ready, /status, /cluster, /metrics, /members, /transfer, \
-         /backup and /rollbacks",
+         /backup, /check and /rollbacks",
     )
 }
 
@@ -194,6 +198,37 @@ fn stream(mut pieces: Pieces) -> Response {
     });
     ([(header::CONTENT_TYPE, "application/octet-stream")], axum::body::Body::from_stream(taken))
         .into_response()
+}
+
+/// The longest that a check is waited for, in seconds.
+const LONGEST_CHECK: u64 = 24 * 3_600;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Check {
+    #[serde(default = "a_minute")]
+    seconds: u64,
+}
+
+const fn a_minute() -> u64 {
+    60
+}
+
+async fn check(State(stage): State<Stage>, body: Body) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    let Check { seconds } = match read(body, r#"{} or {"seconds": 60}"#) {
+        Ok(check) => check,
+        Err(answer) => return *answer,
+    };
+    match node.check(Duration::from_secs(seconds.min(LONGEST_CHECK))).await {
+        Ok(checked) => json(StatusCode::OK, &checked),
+        Err(AdminError::TimedOut(after)) => error(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("the states were not compared within {after:?}"),
+            "no leader, or a large state: wait longer; the comparison may still take place",
+        ),
+        Err(problem) => refused(&problem),
+    }
 }
 
 async fn rollbacks(State(stage): State<Stage>) -> Response {

@@ -67,6 +67,11 @@ impl Admin for Fake {
         })
     }
 
+    fn check(&self, timeout: Duration) -> BoxFuture<'_, Result<CheckReport, AdminError>> {
+        let report = CheckReport { differing: vec![3], ..CheckReport::default() };
+        Box::pin(async move { self.outcome(format!("check {timeout:?}"), report) })
+    }
+
     fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>> {
         let file = RollbackReport { name: "0-1-2-3".into(), ..RollbackReport::default() };
         Box::pin(async { Ok(vec![file]) })
@@ -260,4 +265,17 @@ async fn a_backup_comes_in_pieces_and_one_that_breaks_off_has_no_end() {
     if let Ok(all) = all(&address, "/backup?level=eventual").await {
         assert!(b"one two".starts_with(&all), "{all:?}");
     }
+}
+
+#[tokio::test]
+async fn a_check_says_who_differs_and_takes_the_time_that_it_is_given() {
+    let (address, fake) = open(Fake::default()).await;
+    assert_eq!(value(&post(&address, "/check", "").await)["differing"][0], 3);
+    post(&address, "/check", r#"{"seconds": 5}"#).await;
+    assert_eq!(post(&address, "/check", r#"{"minutes": 5}"#).await.code, 400);
+    assert_eq!(*fake.asked.lock().unwrap(), ["check 60s", "check 5s"]);
+    let refuse = Some(AdminError::TimedOut(PATIENCE));
+    let (address, _) = open(Fake { refuse, ..Fake::default() }).await;
+    let late = post(&address, "/check", "").await;
+    assert!(late.code == 504 && late.body.contains("not compared within"), "{}", late.body);
 }

@@ -17,7 +17,9 @@ use crate::http::{Admin, Change, Pieces};
 use crate::listener::Service;
 use crate::metrics::{Watched, render};
 use crate::node::Replica;
-use crate::status::{ClusterReport, LostReport, NodeRow, RollbackReport, StatusReport};
+use crate::status::{
+    CheckReport, ClusterReport, LostReport, NodeRow, RollbackReport, StatusReport,
+};
 
 /// How long a read may take for the node to count as ready.
 const READY: Duration = Duration::from_secs(1);
@@ -119,6 +121,10 @@ impl Admin for Desk {
             let backup = self.replica.backup(ReadOptions::level(level)).await?;
             Ok(Box::new(backup) as Pieces)
         })
+    }
+
+    fn check(&self, timeout: Duration) -> BoxFuture<'_, Result<CheckReport, AdminError>> {
+        Box::pin(async move { self.replica.check(timeout).await.map(CheckReport::from) })
     }
 
     fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>> {
