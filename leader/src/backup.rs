@@ -126,7 +126,10 @@ impl<M: StateMachine> Node<M> {
     /// A backup of this member's state, which contains whatever a read with these options would see.
     /// The member goes on serving meanwhile.
     pub async fn backup(&self, options: ReadOptions) -> Result<Backup, ReadError> {
+        let deadline = self.surroundings().0.now() + options.timeout;
         self.view(options).await?;
+        // The first leader names the cluster, perhaps after the first writes.
+        self.cluster(deadline).await;
         let pinned = self.pin()?;
         let (Some(at), Some(cluster)) = (pinned.at.at, pinned.at.cluster) else {
             let what = "this node belongs to no cluster yet: there is nothing to back up";

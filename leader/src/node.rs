@@ -236,7 +236,7 @@ impl<M: StateMachine> Node<M> {
     }
 
     /// The cluster. A write of its first moments may be acknowledged before this replica knows it.
-    async fn cluster(&self, deadline: Mono) -> ClusterId {
+    pub(crate) async fn cluster(&self, deadline: Mono) -> ClusterId {
         let (replica, env) = (&self.parts.replica, &self.parts.group.env);
         let mut progress = replica.progress();
         loop {

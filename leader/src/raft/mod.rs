@@ -8,6 +8,8 @@ mod acks;
 mod log_store;
 mod machine;
 mod network;
+mod offline;
+mod repair;
 mod runtime;
 mod server;
 mod snapshot;
@@ -24,36 +26,33 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::codec;
 use common::env::{Env, Mono};
 use common::ids::{LogPos, NodeId};
-use common::storage::engine::Generation;
 use common::storage::wal::{DiskHealth, WalError};
 use common::transport::Class;
-use futures::FutureExt;
-use futures::future::{BoxFuture, Either};
+use futures::future::Either;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::linearizable_read::LinearizerOption;
 use openraft::{ChangeMembers, ServerState};
 use tokio::sync::watch;
 
-use crate::apply::{Applied, Applier};
+use crate::apply::Applier;
 use crate::config::Config;
-use crate::divergence::{Integrity, Quarantined};
+use crate::divergence::Integrity;
 use crate::election::Standing;
 use crate::entry::EntryReply;
 use crate::error::{AdminError, OpenError};
-use crate::message::{Cause, Proof, Reply, Request, Vote};
+use crate::message::{Cause, Proof, Reply, Request};
 use crate::node::{Member, Role};
 use crate::replication_mode::{Members, Progress};
-use crate::state_hash::StateHash;
 
 use acks::Acks;
 use log_store::LogStore;
 pub(crate) use log_store::{Judgement, Run as LostRun};
 use machine::RaftMachine;
 use network::Network;
+pub(crate) use offline::{Found, begin, encode_members, inspect};
 pub(crate) use server::Local;
 use snapshot::{Receiver, Sender};
 pub(crate) use type_config::Growth;
@@ -280,80 +279,6 @@ impl Consensus {
     /// What this node knows of its own state.
     pub(crate) fn integrity(&self) -> &Integrity {
         &self.0.integrity
-    }
-
-    /// The hash that another member has found its state to have at a check, if it has.
-    pub(crate) async fn ask_state(
-        &self,
-        member: NodeId,
-        at: LogPos,
-        deadline: Duration,
-    ) -> Option<StateHash> {
-        let request = Request::State { at }.encode();
-        let call = self.0.env.transport.call(member, Class::Control, request, deadline);
-        match Reply::decode(&call.await.ok()?) {
-            Ok(Reply::State { state }) => state,
-            _ => None,
-        }
-    }
-
-    /// Whether a member will send its state, which was right at the check.
-    pub(crate) async fn ask_repair(
-        &self,
-        member: NodeId,
-        why: &Quarantined,
-        deadline: Duration,
-    ) -> bool {
-        let request = Request::Repair { at: why.at, state: why.majority }.encode();
-        let call = self.0.env.transport.call(member, Class::Control, request, deadline);
-        let answer = call.await.ok().and_then(|bytes| Reply::decode(&bytes).ok());
-        if let Some(Reply::Rejected { reason }) = &answer {
-            tracing::info!(%member, reason, "no snapshot to repair this node");
-        }
-        matches!(answer, Some(Reply::Repairing))
-    }
-
-    /// Sends this node's state to a member whose own is wrong, if this one's was right at the check.
-    fn help(&self, member: NodeId, at: LogPos, state: StateHash) -> Result<(), String> {
-        if self.integrity().quarantined().is_some() {
-            return Err("this node is in quarantine itself".to_owned());
-        }
-        if self.integrity().result(at) != Some(state) {
-            return Err("this node does not know its own state at that check".to_owned());
-        }
-        let Some(vote) = self.0.log.vote() else {
-            return Err("this node has not voted yet".to_owned());
-        };
-        let sender = self.0.sender.clone();
-        self.0.env.spawn("repair of a member", async move {
-            let sent = sender.send(member, Some(at), vote, std::future::pending()).await;
-            if let Err(error) = sent {
-                tracing::warn!(%member, %error, "a snapshot for a member in quarantine was not sent");
-            }
-        });
-        Ok(())
-    }
-
-    /// Takes a received state for this node's own, wrong one: the core is started again over it.
-    async fn repair(&self, generation: Generation, at: Applied) -> Result<(), String> {
-        let parts = &self.0;
-        if self.leads().is_some() {
-            return Err("this node leads; it hands over first".to_owned());
-        }
-        if at.at < parts.log.purged() {
-            return Err("the state is older than this node's log".to_owned());
-        }
-        let replaced = self.restart(async {
-            // The log must not be behind what the state is durable for.
-            parts.log.sync().await?;
-            parts.applier.install(generation, at.clone()).await?;
-            parts.machine.note(at.clone());
-            parts.log.reconcile(at.at).await?;
-            Ok(())
-        });
-        replaced.await.map_err(|error| error.to_string())?;
-        parts.integrity.lift().await;
-        Ok(())
     }
 
     /// What another voter says of itself.
@@ -860,50 +785,4 @@ impl<F: FnOnce(Proposed)> Drop for OnDrop<F> {
             call(Proposed::Unknown(self.slot.position()));
         }
     }
-}
-
-/// A configuration of these voters, encoded as a state holds it.
-pub(crate) fn encode_members(voters: &[Member]) -> Bytes {
-    let members = type_config::Members {
-        voters: vec![voters.iter().map(|member| member.id).collect()],
-        nodes: voters.iter().map(|member| (member.id, member.address.clone())).collect(),
-    };
-    codec::encode_body(&members).into()
-}
-
-/// Makes the log of a node that begins with a state at `at`, and has voted in its term.
-pub(crate) async fn begin(env: &Env, config: &Config, at: LogPos) -> Result<(), OpenError> {
-    let log = LogStore::open(env, config, Acks::new(env.node)).await?;
-    // The next term is a later one, so that no position is given twice.
-    log.begin(Vote { term: at.term, node: env.node, established: false }).await?;
-    log.reconcile(Some(at)).await?;
-    log.close().await?;
-    Ok(())
-}
-
-/// What a log holds that nobody uses.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) vote: Option<crate::message::Vote>,
-    pub(crate) purged: Option<LogPos>,
-    pub(crate) committed: Option<LogPos>,
-    pub(crate) entries: BTreeMap<u64, u64>,
-}
-
-/// Recovers a log beside a state, as [`Consensus::open`] does, and closes it.
-pub(crate) fn inspect<'a>(
-    env: &'a Env,
-    config: &'a Config,
-    applied: Option<LogPos>,
-) -> BoxFuture<'a, Result<Found, OpenError>> {
-    recover(env, config, applied).boxed()
-}
-
-async fn recover(env: &Env, config: &Config, applied: Option<LogPos>) -> Result<Found, OpenError> {
-    let log = LogStore::open(env, config, Acks::new(env.node)).await?;
-    log.reconcile(applied).await?;
-    let (vote, purged, committed) = (log.vote(), log.purged(), log.committed());
-    let found = Found { vote, purged, committed, entries: log.terms() };
-    log.close().await?;
-    Ok(found)
 }
