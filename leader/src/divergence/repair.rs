@@ -16,8 +16,8 @@ use crate::raft::Consensus;
 
 /// How long a member may take to say whether it can help.
 const QUESTION: Duration = Duration::from_secs(1);
-/// How long it is waited for a snapshot that is promised, before another member is asked.
-const ARRIVES: Duration = Duration::from_secs(120);
+/// How long a snapshot that was promised may make no progress before another member is asked.
+const STALLED: Duration = Duration::from_secs(60);
 /// How soon all members are asked again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -42,8 +42,19 @@ pub(crate) async fn repair(
                 if !consensus.ask_repair(peer, &why, QUESTION).await {
                     continue;
                 }
-                let lifted = quarantine.wait_for(Option::is_none);
-                if let Ok(Ok(_)) = env.timeout(ARRIVES, lifted).await {
+                let mut come = consensus.received_chunks();
+                let lifted = loop {
+                    match env.timeout(STALLED, quarantine.wait_for(Option::is_none)).await {
+                        Ok(Ok(_)) => break true,
+                        Ok(Err(_)) => return,
+                        Err(_) => {}
+                    }
+                    let now = consensus.received_chunks();
+                    if std::mem::replace(&mut come, now) == now {
+                        break false;
+                    }
+                };
+                if lifted {
                     break;
                 }
             }

@@ -65,6 +65,11 @@ impl Consensus {
         Ok(())
     }
 
+    /// How many chunks of snapshots have come since the start.
+    pub(crate) fn received_chunks(&self) -> u64 {
+        self.0.receiver.chunks()
+    }
+
     /// Takes a received state for this node's own, wrong one: the core is started again over it.
     pub(super) async fn repair(&self, generation: Generation, at: Applied) -> Result<(), String> {
         let parts = &self.0;

@@ -182,7 +182,11 @@ impl Server {
             if let (Some(_), SnapshotHandle::Received { generation, .. }) =
                 (consensus.integrity().quarantined(), &handle)
             {
-                return Ok(match consensus.repair(*generation, at).await {
+                // A task of its own: it must come to its end whatever becomes of the connection.
+                let (generation, parts) = (*generation, consensus.clone());
+                let repair = async move { parts.repair(generation, at).await };
+                let repaired = consensus.0.env.spawn("taking over a state", repair).await;
+                return Ok(match repaired.map_err(|ended| ended.to_string()).flatten() {
                     Ok(()) => Reply::Installed(consensus.0.log.vote().unwrap_or(leader)),
                     Err(reason) => Reply::Rejected { reason },
                 });
