@@ -56,6 +56,7 @@ pub const MARKS: [Marks; 2] = [
             "leadership-moved-by-the-agent",
             "rolled-back",
             "snapshot-resumed",
+            "states-compared-equal",
             "swept",
             "transfer-completed",
             "vote-gate-closed",

@@ -163,6 +163,10 @@ async fn step(
         );
         let _ = events.send(Event::Undecided { at });
     }
+    let equal = checked.majority.is_some() && checked.differing().is_empty();
+    if equal && checked.silent().is_empty() {
+        sometimes!("states-compared-equal");
+    }
     checked.silent().is_empty()
 }
 
