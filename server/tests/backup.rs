@@ -114,7 +114,7 @@ async fn a_file_that_is_not_whole_is_refused_and_restores_nothing() {
     let file = folder.path().join("whole");
     let from = cluster.config(1).advertised.http.clone();
     let output = run(&["backup", "--from", &from, "--level", "eventual", text(&file)]);
-    assert!(output.status.success(), "{}", said(&output));
+    assert!(output.status.success(), "{}\n{}", said(&output), describe(&cluster).await);
 
     let whole = fs::read(&file).unwrap();
     let middle = whole.len() / 2;

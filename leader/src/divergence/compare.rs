@@ -44,7 +44,7 @@ pub(crate) async fn propose(
     loop {
         if consensus.leads().is_none() {
             // A new leader counts from its own beginning.
-            if leader.changed().await.is_err() {
+            if let Ok(Err(_)) = env.timeout(LOOK, leader.changed()).await {
                 return;
             }
             last = env.now();
