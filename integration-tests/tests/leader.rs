@@ -8,9 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use integration_tests::plan::{FaultName, Gap, Plan};
+use integration_tests::strategy::leader::Leader;
 use integration_tests::sweep::{Length, Line, Subject, Summary};
 use integration_tests::workload::Workload;
-use integration_tests::world::{Options, Stats, describe};
+use integration_tests::world::{Options, Stats, describe, run};
 
 const SEEDS: u64 = 500;
 
@@ -73,6 +74,22 @@ fn five_hundred_seeds_break_no_promise_and_take_the_rare_paths() {
     for path in RARE {
         assert!(fired.contains(path), "no seed took the path {path}: {fired:?}");
     }
+}
+
+/// Equal machines have equal hashes at every position, whatever fails: nobody is ever quarantined
+/// without a reason, and the checks are in nobody's way.
+#[test]
+fn members_that_compare_their_states_every_second_never_differ() {
+    let mut summary = Summary::default();
+    for seed in 2_000..2_040 {
+        let plan = Length::Short.plan(seed);
+        let strategy = Leader::new(&plan.config).comparing_every(Duration::from_secs(1));
+        summary.add(Line::of(&run(strategy, &plan, &Options::default())));
+    }
+    let broken: Vec<_> = summary.failed.iter().map(|line| line.seed).collect();
+    assert!(broken.is_empty(), "promises were broken in seeds {broken:?}");
+    assert!(summary.marks.contains_key("states-compared-equal"), "{:?}", summary.marks);
+    assert!(!summary.marks.contains_key("divergence-quarantined"), "{:?}", summary.marks);
 }
 
 /// Plans that once failed, made small. They stay, whatever a seed draws by then.

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::clock::Hlc;
-use common::codec::{self, Format};
+use common::codec::{self, CodecError, Format};
 use common::ids::{ClientId, ClusterId, LogPos};
 use common::receipt::Fate;
 use common::sometimes;
@@ -32,7 +32,7 @@ use crate::state_machine::{Draft, Stamp, StateMachine};
 
 /// Where the replica's own rows are.
 pub(crate) const META: Keyspace = Keyspace("leader.meta");
-const APPLIED: &[u8] = b"applied";
+pub(crate) const APPLIED: &[u8] = b"applied";
 const FORMAT: Format = Format { magic: *b"TLap", version: 1 };
 
 /// Keyspaces of this prefix are the replica's own: a machine must not write to them.
@@ -92,6 +92,10 @@ pub(crate) trait Applier: Send + Sync + fmt::Debug {
     fn pin(&self) -> Result<Pinned, EngineError>;
     /// Makes an empty engine for a snapshot that is being received.
     async fn receive(&self) -> Result<(Generation, Arc<dyn Engine>), EngineError>;
+    /// Counts the checks that were applied, as it changes.
+    fn checks(&self) -> watch::Receiver<u64>;
+    /// The state at the last check, pinned when that was applied; none if it was taken.
+    fn take_check(&self) -> Option<Pinned>;
     /// Replaces the state by a received one.
     async fn install(&self, received: Generation, at: Applied) -> Result<(), EngineError>;
 }
@@ -120,6 +124,7 @@ pub(crate) struct Replica<M> {
     inner: Mutex<Inner>,
     /// The position, for those who wait for it.
     progress: watch::Sender<Option<LogPos>>,
+    checks: watch::Sender<u64>,
 }
 
 struct Inner {
@@ -130,6 +135,8 @@ struct Inner {
     history: History,
     /// The last cut that a reader took, until something is applied.
     cut: Option<Arc<dyn Read>>,
+    /// The state at the last check, until it is taken.
+    check: Option<Pinned>,
 }
 
 impl<M> fmt::Debug for Replica<M> {
@@ -151,7 +158,8 @@ impl<M: StateMachine> Replica<M> {
         };
         let inner = Inner::load(generation, engine)?;
         let progress = watch::Sender::new(inner.applied.at);
-        Ok(Self { machine, engines, inner: Mutex::new(inner), progress })
+        let checks = watch::Sender::new(0);
+        Ok(Self { machine, engines, inner: Mutex::new(inner), progress, checks })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -246,6 +254,47 @@ impl<M: StateMachine> Replica<M> {
         Ok(EntryReply::Commands(answers))
     }
 
+    /// Applies entries in one batch.
+    fn apply_batch(
+        &self,
+        inner: &mut Inner,
+        entries: Vec<Decoded>,
+    ) -> Result<Vec<EntryReply>, EngineError> {
+        let engine = inner.engine.clone();
+        let mut draft = Draft::new(engine.as_ref());
+        let mut applied = inner.applied.clone();
+        let mut replies = Vec::with_capacity(entries.len());
+        for Decoded { at, what } in entries {
+            // The clock moves with every entry, so that a position has one time everywhere.
+            let reply = match what {
+                Said::Blank => EntryReply::Nothing,
+                Said::Members(members) => {
+                    applied.members = Some((at, members));
+                    EntryReply::Nothing
+                }
+                Said::Entry(entry) => {
+                    applied.clock = applied.clock.next().max(entry.stamp);
+                    if let (Ask::Found { cluster, secret }, None) = (&entry.ask, applied.cluster) {
+                        applied.cluster = Some(*cluster);
+                        applied.secret = *secret;
+                    }
+                    let when = (at, applied.clock);
+                    self.body(&mut draft, &mut inner.sessions, &entry, when)?
+                }
+            };
+            inner.history.note(&mut draft, at);
+            applied.at = Some(at);
+            replies.push(reply);
+        }
+        guard(&BTreeSet::from([crate::session::CLIENTS, HISTORY]), &draft)?;
+        draft.put(META, APPLIED, applied.encode());
+        inner.cut = None;
+        engine.write(draft.into_batch())?;
+        inner.applied = applied;
+        self.progress.send_replace(inner.applied.at);
+        Ok(replies)
+    }
+
     fn body(
         &self,
         draft: &mut Draft<'_>,
@@ -255,6 +304,7 @@ impl<M: StateMachine> Replica<M> {
     ) -> Result<EntryReply, EngineError> {
         match &entry.ask {
             Ask::Found { .. } => Ok(EntryReply::Nothing),
+            Ask::Check => Ok(EntryReply::Checked(at)),
             Ask::Open => {
                 let client = ClientId(at.index);
                 sessions.open(draft, client, clock);
@@ -273,11 +323,46 @@ impl<M: StateMachine> Replica<M> {
 }
 
 impl Inner {
+    /// Called under the lock, so that the names are those of this very state.
+    fn pin(&self) -> Result<Pinned, EngineError> {
+        let (state, keyspaces) = (self.engine.snapshot()?, self.engine.keyspaces()?);
+        Ok(Pinned { state, keyspaces, at: self.applied.clone() })
+    }
+
     fn load(generation: Generation, engine: Arc<dyn Engine>) -> Result<Self, EngineError> {
         let applied = read_applied(engine.as_ref())?;
         let sessions = Sessions::load(engine.as_ref())?;
         let history = History::load(engine.as_ref())?;
-        Ok(Self { engine, generation, applied, sessions, history, cut: None })
+        Ok(Self { engine, generation, applied, sessions, history, cut: None, check: None })
+    }
+}
+
+/// A committed entry, read.
+struct Decoded {
+    at: LogPos,
+    what: Said,
+}
+
+/// What it says.
+enum Said {
+    Blank,
+    Entry(Entry),
+    Members(Bytes),
+}
+
+impl TryFrom<Committed> for Decoded {
+    type Error = EngineError;
+
+    fn try_from(Committed { at, what }: Committed) -> Result<Self, EngineError> {
+        let what =
+            match what {
+                What::Blank => Said::Blank,
+                What::Members(members) => Said::Members(members),
+                What::Body(body) => Said::Entry(Entry::decode(&body).map_err(|error| {
+                    EngineError::Corrupt(format!("the log entry {at:?}: {error}"))
+                })?),
+            };
+        Ok(Self { at, what })
     }
 }
 
@@ -285,7 +370,7 @@ impl Inner {
 pub(crate) fn read_applied(state: &dyn Read) -> Result<Applied, EngineError> {
     match state.get(META, APPLIED)? {
         None => Ok(Applied::default()),
-        Some(bytes) => codec::decode(FORMAT, &bytes, 1 << 20)
+        Some(bytes) => Applied::decode(&bytes)
             .map_err(|error| EngineError::Corrupt(format!("the applied position: {error}"))),
     }
 }
@@ -325,42 +410,21 @@ impl<M: StateMachine> Applier for Replica<M> {
 
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError> {
         let mut inner = self.inner();
-        let inner = &mut *inner;
-        let engine = inner.engine.clone();
-        let mut draft = Draft::new(engine.as_ref());
-        let mut applied = inner.applied.clone();
-        let mut replies = Vec::with_capacity(entries.len());
-        for Committed { at, what } in entries {
-            // The clock moves with every entry, so that a position has one time everywhere.
-            let reply = match what {
-                What::Blank => EntryReply::Nothing,
-                What::Members(members) => {
-                    applied.members = Some((at, members));
-                    EntryReply::Nothing
-                }
-                What::Body(body) => {
-                    let entry = Entry::decode(&body).map_err(|error| {
-                        EngineError::Corrupt(format!("the log entry {at:?}: {error}"))
-                    })?;
-                    applied.clock = applied.clock.next().max(entry.stamp);
-                    if let (Ask::Found { cluster, secret }, None) = (&entry.ask, applied.cluster) {
-                        applied.cluster = Some(*cluster);
-                        applied.secret = *secret;
-                    }
-                    let when = (at, applied.clock);
-                    self.body(&mut draft, &mut inner.sessions, &entry, when)?
-                }
-            };
-            inner.history.note(&mut draft, at);
-            applied.at = Some(at);
-            replies.push(reply);
+        let (mut replies, mut batch) = (Vec::with_capacity(entries.len()), Vec::new());
+        for entry in entries {
+            let entry = Decoded::try_from(entry)?;
+            let check = matches!(&entry.what, Said::Entry(Entry { ask: Ask::Check, .. }));
+            batch.push(entry);
+            if check {
+                // The batch ends here, so that the state can be pinned at exactly this position.
+                replies.extend(self.apply_batch(&mut inner, std::mem::take(&mut batch))?);
+                inner.check = Some(inner.pin()?);
+                self.checks.send_modify(|count| *count += 1);
+            }
         }
-        guard(&BTreeSet::from([crate::session::CLIENTS, HISTORY]), &draft)?;
-        draft.put(META, APPLIED, codec::encode(FORMAT, &applied));
-        inner.cut = None;
-        engine.write(draft.into_batch())?;
-        inner.applied = applied;
-        self.progress.send_replace(inner.applied.at);
+        if !batch.is_empty() {
+            replies.extend(self.apply_batch(&mut inner, batch)?);
+        }
         Ok(replies)
     }
 
@@ -374,10 +438,15 @@ impl<M: StateMachine> Applier for Replica<M> {
     }
 
     fn pin(&self) -> Result<Pinned, EngineError> {
-        // Under one lock, so that the names are those of this very state.
-        let inner = self.inner();
-        let (state, keyspaces) = (inner.engine.snapshot()?, inner.engine.keyspaces()?);
-        Ok(Pinned { state, keyspaces, at: inner.applied.clone() })
+        self.inner().pin()
+    }
+
+    fn checks(&self) -> watch::Receiver<u64> {
+        self.checks.subscribe()
+    }
+
+    fn take_check(&self) -> Option<Pinned> {
+        self.inner().check.take()
     }
 
     async fn receive(&self) -> Result<(Generation, Arc<dyn Engine>), EngineError> {
@@ -406,6 +475,16 @@ impl<M: StateMachine> Applier for Replica<M> {
 }
 
 impl Applied {
+    /// The value of its row.
+    pub(crate) fn encode(&self) -> Bytes {
+        codec::encode(FORMAT, self)
+    }
+
+    /// Reads what [`Applied::encode`] made.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
+        codec::decode(FORMAT, bytes, 1 << 20)
+    }
+
     /// The index of the last entry it contains, 0 before the first.
     pub(crate) fn index(&self) -> u64 {
         self.at.map_or(0, |at| at.index)

@@ -67,6 +67,12 @@ pub struct Config {
     pub log_cache_bytes: usize,
     /// Bytes per chunk of a snapshot on the wire. Default 1 MiB, at most 8 MiB.
     pub snapshot_chunk_bytes: usize,
+    /// How often the leader has all members compare their states. Default 1 h; none for never by
+    /// itself. Each time every member reads its whole state through.
+    pub check_interval: Option<Duration>,
+    /// How many bytes of state per second a member reads at most to compare it. Default 32 MiB, at
+    /// least 1. More finds a difference sooner, and takes more from clients.
+    pub check_bytes_per_second: u64,
     /// The log's own knobs.
     pub wal: WalConfig,
 }
@@ -95,6 +101,8 @@ impl Config {
             keep_entries: 10_000,
             log_cache_bytes: 64 << 20,
             snapshot_chunk_bytes: 1 << 20,
+            check_interval: Some(Duration::from_secs(3_600)),
+            check_bytes_per_second: 32 << 20,
             wal: WalConfig::default(),
         }
     }
@@ -166,6 +174,12 @@ impl Config {
         if self.snapshot_chunk_bytes == 0 || self.snapshot_chunk_bytes > 8 << 20 {
             return refuse("snapshot_chunk_bytes", "must be 1 byte to 8 MiB".into());
         }
+        if self.check_interval.is_some_and(|interval| interval < Duration::from_millis(100)) {
+            return refuse("check_interval", "must be at least 100 ms, or absent".into());
+        }
+        if self.check_bytes_per_second == 0 {
+            return refuse("check_bytes_per_second", "must be at least 1".into());
+        }
         Ok(())
     }
 }
@@ -190,7 +204,7 @@ mod tests {
     fn the_defaults_are_valid_and_contradictions_are_refused_by_name() {
         let config = || Config::new(NodeId(1), "test");
         config().validate().unwrap();
-        let changes: [(&str, Change); 10] = [
+        let changes: [(&str, Change); 12] = [
             ("cluster_name", |c| c.cluster_name.clear()),
             ("heartbeat_interval", |c| c.heartbeat_interval = Duration::ZERO),
             ("election_timeout_min", |c| c.heartbeat_interval = Duration::from_millis(101)),
@@ -201,6 +215,8 @@ mod tests {
             ("batch_commands", |c| c.batch_commands = 0),
             ("batch_bytes", |c| c.batch_bytes = MAX_BYTES),
             ("snapshot_chunk_bytes", |c| c.snapshot_chunk_bytes = 0),
+            ("check_interval", |c| c.check_interval = Some(Duration::ZERO)),
+            ("check_bytes_per_second", |c| c.check_bytes_per_second = 0),
         ];
         for (knob, change) in changes {
             let mut config = config();

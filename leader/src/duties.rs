@@ -36,7 +36,8 @@ pub(crate) async fn lead(
     loop {
         let Some(term) = consensus.leads() else {
             begun = None;
-            if leader.changed().await.is_err() {
+            // A leader may be known a moment before it may propose, and then nothing changes.
+            if let Ok(Err(_)) = env.timeout(LOOK_EVERY, leader.changed()).await {
                 return;
             }
             continue;

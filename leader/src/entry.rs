@@ -5,6 +5,7 @@
 //!   open       a new client session; its id is the entry's index
 //!   commands   of one session: client, first sequence number, done up to, commands
 //!   due        commands that deadlines asked for; they have no session
+//!   check      members compare their states at this position
 //!   found      the cluster's id and the secret of its seals, drawn by its first leader
 //! ```
 //!
@@ -47,6 +48,8 @@ pub(crate) enum Ask {
         /// What seals its tokens and receipts.
         secret: [u8; 16],
     },
+    /// Compare the states of all members at this position. Changes nothing but the clock.
+    Check,
 }
 
 /// Commands of one session, numbered from `first` without gaps.
@@ -74,6 +77,8 @@ pub(crate) enum EntryReply {
     Commands(Vec<CommandReply>),
     /// The session is not known: it expired, or never was. Nothing was applied.
     UnknownClient,
+    /// The states are compared at this position.
+    Checked(LogPos),
 }
 
 /// What came of one command.

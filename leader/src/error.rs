@@ -8,6 +8,7 @@ use common::outcome::{HasOutcome, Outcome};
 use common::receipt::LogReceipt;
 
 use crate::config::ConfigError;
+use crate::divergence::Quarantined;
 use crate::replication_mode::AckReport;
 
 /// Why a node did not open. Its folder is as it was.
@@ -130,6 +131,9 @@ pub enum ReadError {
     /// The level is not one that this version serves.
     #[error("{0}")]
     Unsupported(String),
+    /// This node's state is wrong, so it serves no reads until it has another one.
+    #[error("this node is in quarantine: {0}; ask another node until it is repaired")]
+    Quarantined(Quarantined),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] common::storage::engine::EngineError),

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc};
 use crate::acknowledge::{Acknowledger, Told};
 use crate::apply::Applier;
 use crate::config::Config;
+use crate::divergence::{self, Checked};
 use crate::duties;
 use crate::election;
 use crate::error::{AdminError, OpenError};
@@ -103,7 +104,7 @@ impl Group {
                 duties::lead(
                     env.clone(),
                     consensus.clone(),
-                    proposer,
+                    proposer.clone(),
                     applier.clone(),
                     peer.clone(),
                 ),
@@ -123,6 +124,39 @@ impl Group {
                     epoch,
                     events.clone(),
                 ),
+            );
+            let integrity = consensus.integrity().clone();
+            env.spawn(
+                "checks",
+                divergence::propose(
+                    env.clone(),
+                    consensus.clone(),
+                    config.clone(),
+                    proposer,
+                    applier.clone(),
+                ),
+            );
+            env.spawn(
+                "hashes of the state",
+                divergence::hash_cuts(
+                    env.clone(),
+                    config.clone(),
+                    applier.clone(),
+                    integrity.clone(),
+                ),
+            );
+            env.spawn(
+                "comparison of states",
+                divergence::compare(
+                    env.clone(),
+                    consensus.clone(),
+                    integrity.clone(),
+                    events.clone(),
+                ),
+            );
+            env.spawn(
+                "repair of the state",
+                divergence::repair(env.clone(), consensus.clone(), integrity, events.clone()),
             );
             env.spawn("events", duties::tell(consensus.clone(), events.clone()));
             if identity.cluster.is_none() || applier.applied().cluster.is_none() {
@@ -180,6 +214,19 @@ impl Group {
     /// Removes a member.
     pub(crate) fn remove(&self, id: NodeId) -> Done<'_> {
         self.env.scope(membership::remove(&self.env, &self.consensus, id)).boxed()
+    }
+
+    /// Has all members compare their states at one position.
+    pub(crate) fn check(&self, timeout: Duration) -> Done<'_, Checked> {
+        let check = async move {
+            let deadline = self.env.now() + timeout;
+            let timed_out = AdminError::TimedOut(timeout);
+            let at = self.peer.check(deadline).await.ok_or_else(|| timed_out.clone())?;
+            let integrity = self.consensus.integrity();
+            let checked = divergence::collect(&self.env, &self.consensus, integrity, at, deadline);
+            checked.await.ok_or(timed_out)
+        };
+        self.env.scope(check).boxed()
     }
 
     /// Checkpoints the state and lets the log before it go.

@@ -22,6 +22,9 @@ const FILE: &str = "id";
 const NEXT: &str = "id.next";
 const LIMIT: usize = 4_096;
 
+/// A file that says that the folder is being filled from a backup: what is in it is no state yet.
+pub(crate) const UNFINISHED: &str = "restoring";
+
 /// What the file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
@@ -53,13 +56,16 @@ impl Identity {
         cluster_name: &str,
     ) -> Result<Self, OpenError> {
         let mut identity = match read(disk).await? {
-            None => Self {
-                node,
-                cluster_name: cluster_name.to_owned(),
-                cluster: None,
-                epoch: Epoch(0),
-                incarnation: Incarnation(0),
-            },
+            None => {
+                refuse_unfinished(disk).await?;
+                Self {
+                    node,
+                    cluster_name: cluster_name.to_owned(),
+                    cluster: None,
+                    epoch: Epoch(0),
+                    incarnation: Incarnation(0),
+                }
+            }
             Some(found) => found.check(node, cluster_name)?,
         };
         let known = identity.incarnation.0 > 0;
@@ -99,6 +105,18 @@ impl Identity {
         file.sync().await?;
         disk.rename(NEXT, FILE).await?;
         disk.sync_dir("").await
+    }
+}
+
+async fn refuse_unfinished(disk: &Arc<dyn Disk>) -> Result<(), OpenError> {
+    match disk.open(UNFINISHED, Open::Existing).await {
+        Err(DiskError::NotFound(_)) => Ok(()),
+        Err(other) => Err(other.into()),
+        Ok(_) => Err(OpenError::WrongFolder(
+            "this folder is from a restore that did not come to its end; empty it, and restore \
+             again"
+                .to_owned(),
+        )),
     }
 }
 

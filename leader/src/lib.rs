@@ -2,7 +2,9 @@
 
 mod acknowledge;
 mod apply;
+pub mod backup;
 pub mod config;
+mod divergence;
 mod duties;
 mod election;
 mod entry;
@@ -27,13 +29,16 @@ mod resolve;
 pub mod rollback;
 mod session;
 mod snapshot;
+mod state_hash;
 pub mod state_machine;
 mod term_clock;
 mod write;
 
 pub use config::Config;
+pub use divergence::{Checked, Quarantined};
 pub use error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
 pub use event::Event;
 pub use key_value::KeyValue;
 pub use node::{Member, Node, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written};
 pub use replication_mode::{AckPoint, AckReport, ReplicationMode, Who};
+pub use state_hash::StateHash;

@@ -8,6 +8,8 @@
 //! PreVote, Vote -> Voted    elections
 //! Transfer -> Transferred   leadership, handed over
 //! Forward -> Forwarded      a write that reached a member which does not lead
+//! State -> State            the hash of a member's state at a position
+//! Repair -> Repairing       a snapshot for a member whose state is wrong
 //! Poll -> Polled            what a voter holds, and whether it can lead
 //! Applied -> Applied        how far a member has applied, once it is so far
 //! ReadIndex -> ReadIndexed  how far a replica must have applied to read without being stale
@@ -19,6 +21,8 @@ use common::clock::Hlc;
 use common::codec::{self, CodecError, Format};
 use common::ids::{LogPos, NodeId};
 use serde::{Deserialize, Serialize};
+
+use crate::state_hash::StateHash;
 
 /// The layout of a request in version 1.
 const REQUEST: Format = Format { magic: *b"TLRQ", version: 1 };
@@ -150,6 +154,19 @@ pub enum Request {
     },
     /// What do you hold, and could you lead? Answer: [`Reply::Polled`].
     Poll,
+    /// What is the hash of your state at this check? Answer: [`Reply::State`].
+    State {
+        /// The position of the check.
+        at: LogPos,
+    },
+    /// My state is wrong: send me yours, if it had this hash at this check. Answer:
+    /// [`Reply::Repairing`] or [`Reply::Rejected`].
+    Repair {
+        /// The position of the check.
+        at: LogPos,
+        /// What is right there.
+        state: StateHash,
+    },
 }
 
 /// What became of an append.
@@ -264,6 +281,13 @@ pub enum Reply {
         /// Whether its disk keeps up and it is past its vote gate.
         able: bool,
     },
+    /// To [`Request::State`].
+    State {
+        /// None when the member has not come so far, or has forgotten it.
+        state: Option<StateHash>,
+    },
+    /// To [`Request::Repair`]: the snapshot comes.
+    Repairing,
 }
 
 impl Request {

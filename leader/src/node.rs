@@ -12,17 +12,18 @@ use common::clock::Hlc;
 use common::codec;
 use common::consistency::{Consistency, TradeOff};
 use common::env::{Env, Mono};
-use common::ids::{ClusterId, GroupId, LogPos, NodeId};
+use common::ids::{ClusterId, Epoch, GroupId, LogPos, NodeId};
 use common::mutate;
 use common::receipt::{Fate, LogReceipt, Receipt};
 use common::seal::ClusterSecret;
 use common::storage::disk::Disk;
-use common::storage::engine::Engines;
+use common::storage::engine::{EngineError, Engines};
 use common::token::LogToken;
 use tokio::sync::broadcast;
 
-use crate::apply::{Applier, Replica};
+use crate::apply::{Applier, Pinned, Replica};
 use crate::config::Config;
+use crate::divergence::Checked;
 use crate::error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
 use crate::event::Event;
 use crate::explain::explain;
@@ -195,6 +196,7 @@ impl<M: StateMachine> Node<M> {
                 receipt.epoch.0, parts.group.epoch.0
             )));
         }
+        self.sound()?;
         if let Some(fate) = parts.replica.fate(receipt.at) {
             return Ok(fate);
         }
@@ -234,7 +236,7 @@ impl<M: StateMachine> Node<M> {
     }
 
     /// The cluster. A write of its first moments may be acknowledged before this replica knows it.
-    async fn cluster(&self, deadline: Mono) -> ClusterId {
+    pub(crate) async fn cluster(&self, deadline: Mono) -> ClusterId {
         let (replica, env) = (&self.parts.replica, &self.parts.group.env);
         let mut progress = replica.progress();
         loop {
@@ -315,6 +317,7 @@ impl<M: StateMachine> Node<M> {
     pub async fn view(&self, options: ReadOptions) -> Result<View, ReadError> {
         let parts = &self.parts;
         let group = &parts.group;
+        self.sound()?;
         let deadline = group.env.now() + options.timeout;
         let index = match options.level {
             ReadLevel::Eventual | ReadLevel::Causal => None,
@@ -336,9 +339,18 @@ impl<M: StateMachine> Node<M> {
             self.cover(token, deadline).await?;
         }
         let (state, applied) = parts.replica.cut()?;
+        self.sound()?;
         let now = index.map_or(applied.clock, |index| index.clock.max(applied.clock));
         let at = applied.at.unwrap_or_default();
         Ok(View { state, applied: at, clock: applied.clock, now })
+    }
+
+    /// Refuses while this member's state is known to be wrong.
+    fn sound(&self) -> Result<(), ReadError> {
+        match self.parts.group.consensus.integrity().quarantined() {
+            Some(why) => Err(ReadError::Quarantined(why)),
+            None => Ok(()),
+        }
     }
 
     /// What happens on this node from now on. A receiver that falls far behind misses the oldest.
@@ -349,6 +361,17 @@ impl<M: StateMachine> Node<M> {
     /// The folder of this node.
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
         &self.parts.group.env.disk
+    }
+
+    /// The state as it is now, pinned.
+    pub(crate) fn pin(&self) -> Result<Pinned, EngineError> {
+        self.parts.replica.pin()
+    }
+
+    /// What this member runs in: environment, configuration, history.
+    pub(crate) fn surroundings(&self) -> (&Env, &Config, Epoch) {
+        let group = &self.parts.group;
+        (&group.env, &group.config, group.epoch)
     }
 
     /// How old this member's state may be at most, by the last proof; none before the first bounded
@@ -387,6 +410,7 @@ impl<M: StateMachine> Node<M> {
             sessions,
             state_bytes,
             disk: parts.group.consensus.disk(),
+            quarantine: parts.group.consensus.integrity().quarantined(),
             failure: view.failure,
         }
     }
@@ -436,6 +460,13 @@ impl<M: StateMachine> Node<M> {
     /// Removes a member. A leader that is removed hands over first. Ask the leader.
     pub async fn remove(&self, id: NodeId) -> Result<(), AdminError> {
         self.parts.group.remove(id).await
+    }
+
+    /// Has all members compare their states at one position of the log, and returns what they have
+    /// by the deadline. A member whose state differs from the majority's serves no reads from then
+    /// on, and fetches the state from another. Any node can be asked.
+    pub async fn check(&self, timeout: Duration) -> Result<Checked, AdminError> {
+        self.parts.group.check(timeout).await
     }
 
     /// Checkpoints the state now and lets the log before it go.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use common::clock::Hlc;
 use common::codec::{self, Format};
 use common::consistency::ReplicationMode;
-use common::env::Env;
+use common::env::{Env, Mono};
 use common::ids::{ClientId, LogPos, NodeId};
 use common::sometimes;
 use common::transport::{CallError, Class};
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::acknowledge::{Acknowledger, Told};
 use crate::apply::Applier;
-use crate::entry::{Ask, MAX_ENTRY};
+use crate::entry::{Ask, EntryReply, MAX_ENTRY};
 use crate::message::{Proof, ReadIndexed, Reply, Request};
 use crate::propose::{Early, Proposer};
 use crate::raft::{Consensus, Local};
@@ -89,6 +89,25 @@ impl Peer {
                 if let Attempt::Reached(told) = self.send(to, what, left + REPLY).await {
                     return Some(told);
                 }
+            }
+            if self.env.now() >= deadline {
+                return None;
+            }
+            let _ = self.env.timeout(PAUSE.min(left), leader.changed()).await;
+        }
+    }
+
+    /// Has the leader propose a check, and returns where it stands, or none at the deadline.
+    pub(crate) async fn check(&self, deadline: Mono) -> Option<LogPos> {
+        let mut leader = self.consensus.watch_leader();
+        loop {
+            let left = deadline.since(self.env.now());
+            let known = *leader.borrow_and_update();
+            if let Some(to) = known
+                && let Attempt::Answered(EntryReply::Checked(at)) =
+                    self.send(to, Forward::Check, left).await
+            {
+                return Some(at);
             }
             if self.env.now() >= deadline {
                 return None;
@@ -175,6 +194,7 @@ impl Peer {
     fn own_forward(&self, origin: NodeId, what: Forward) -> BoxFuture<'static, Attempt> {
         let proposed = match what {
             Forward::Open => self.proposer.submit(Ask::Open, true),
+            Forward::Check => self.proposer.submit(Ask::Check, true),
             Forward::Commands { commands, shrinks, early } => {
                 let batch = (commands.client, commands.first);
                 let early = early.into_iter().map(|wanted| self.early(origin, batch, wanted));

@@ -164,7 +164,7 @@ impl Shared {
 
 fn size(ask: &Ask) -> usize {
     let commands = match ask {
-        Ask::Open | Ask::Found { .. } => return 64,
+        Ask::Open | Ask::Found { .. } | Ask::Check => return 64,
         Ask::Commands(commands) => &commands.list,
         Ask::Due(commands) => commands,
     };

@@ -25,7 +25,8 @@ use common::storage::engine::{
 };
 use siphasher::sip::SipHasher13;
 
-use crate::apply::{Applied, Pinned, read_applied};
+use crate::apply::{Applied, META, Pinned, read_applied};
+use crate::state_hash::StateHash;
 
 /// The largest value in a snapshot.
 const MAX_VALUE: usize = 64 << 20;
@@ -48,15 +49,32 @@ fn item_hash(name: &str, key: &[u8], value: &[u8]) -> u64 {
 
 /// Number and hash of the items of a state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sum {
+struct Sum {
     items: u64,
     hash: u64,
 }
 
-impl Sum {
-    fn add(&mut self, name: &str, key: &[u8], value: &[u8]) {
-        self.items += 1;
-        self.hash = self.hash.wrapping_add(item_hash(name, key, value));
+/// The sums of a stream: of all items, and of those that count for the state's hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counted {
+    all: Sum,
+    state: Sum,
+}
+
+impl Counted {
+    /// Adds an item. The member's own rows are not what members compare.
+    pub(crate) fn add(&mut self, keyspace: Keyspace, key: &[u8], value: &[u8]) {
+        let hash = item_hash(keyspace.0, key, value);
+        let counts = [Some(&mut self.all), Some(&mut self.state).filter(|_| keyspace != META)];
+        for sum in counts.into_iter().flatten() {
+            sum.items += 1;
+            sum.hash = sum.hash.wrapping_add(hash);
+        }
+    }
+
+    /// The hash of the state.
+    pub(crate) const fn state(&self) -> StateHash {
+        StateHash { items: self.state.items, hash: self.state.hash }
     }
 }
 
@@ -82,7 +100,7 @@ pub(crate) struct Source {
     current: Option<(Keyspace, KeyRange)>,
     names: std::vec::IntoIter<String>,
     buffer: BytesMut,
-    sum: Sum,
+    sum: Counted,
     ended: bool,
 }
 
@@ -96,8 +114,13 @@ impl Source {
     /// Begins to read a state.
     pub(crate) fn new(pinned: Pinned) -> Self {
         let names = pinned.keyspaces.clone().into_iter();
-        let (buffer, sum) = (BytesMut::new(), Sum::default());
+        let (buffer, sum) = (BytesMut::new(), Counted::default());
         Self { pinned, current: None, names, buffer, sum, ended: false }
+    }
+
+    /// The hash of the part of the state that was read so far.
+    pub(crate) const fn state(&self) -> StateHash {
+        self.sum.state()
     }
 
     /// The position of the state.
@@ -120,8 +143,8 @@ impl Source {
             let Some(name) = self.names.next() else {
                 self.ended = true;
                 self.buffer.put_u8(END);
-                self.buffer.put_u64_le(self.sum.items);
-                self.buffer.put_u64_le(self.sum.hash);
+                self.buffer.put_u64_le(self.sum.all.items);
+                self.buffer.put_u64_le(self.sum.all.hash);
                 return Ok(());
             };
             self.buffer.put_u8(NAME);
@@ -144,7 +167,7 @@ impl Source {
             if *keyspace == crate::session::CLIENTS { page.items.len() } else { 0 }
         );
         for (key, value) in page.items.iter().rev().skip(last + sessions).rev() {
-            self.sum.add(keyspace.0, key, value);
+            self.sum.add(*keyspace, key, value);
             self.buffer.put_u8(ITEM);
             self.buffer.put_u32_le(key.len() as u32);
             self.buffer.put_slice(key);
@@ -177,20 +200,14 @@ fn damaged<T>(what: &str) -> Result<T, SnapshotError> {
     Err(SnapshotError::Damaged(what.to_owned()))
 }
 
-/// An engine that is being filled from a stream.
-pub(crate) struct Sink {
-    engine: Arc<dyn Engine>,
+/// A stream that is being read: its items one by one, and their sum.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
     buffer: BytesMut,
     keyspace: Option<Keyspace>,
     names: usize,
-    sum: Sum,
+    sum: Counted,
     ended: bool,
-}
-
-impl fmt::Debug for Sink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sink").field("sum", &self.sum).finish_non_exhaustive()
-    }
 }
 
 /// One parsed element of the stream.
@@ -200,17 +217,14 @@ enum Element {
     End(Sum),
 }
 
-impl Sink {
-    /// Fills an empty engine.
-    pub(crate) fn new(engine: Arc<dyn Engine>) -> Self {
-        let (buffer, sum) = (BytesMut::new(), Sum::default());
-        Self { engine, buffer, keyspace: None, names: 0, sum, ended: false }
-    }
-
-    /// Takes the next bytes of the stream.
-    pub(crate) fn take(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
+impl Reading {
+    /// Takes the next bytes of the stream, and calls `each` with every item that they complete.
+    pub(crate) fn take(
+        &mut self,
+        chunk: &[u8],
+        mut each: impl FnMut(Keyspace, Bytes, Bytes),
+    ) -> Result<(), SnapshotError> {
         self.buffer.extend_from_slice(chunk);
-        let mut batch = Batch::new();
         while let Some(element) = parse(&mut self.buffer)? {
             if self.ended {
                 return damaged("bytes follow its end");
@@ -227,17 +241,51 @@ impl Sink {
                     let Some(keyspace) = self.keyspace else {
                         return damaged("an item before the first keyspace");
                     };
-                    self.sum.add(keyspace.0, &key, &value);
-                    batch.put(keyspace, key, value);
+                    self.sum.add(keyspace, &key, &value);
+                    each(keyspace, key, value);
                 }
                 Element::End(sum) => {
-                    if sum != self.sum {
+                    if sum != self.sum.all {
                         return damaged("number or hash of its items differ from what it says");
                     }
                     self.ended = true;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Checks that all is there, and returns the hash of the state.
+    pub(crate) fn finish(&self) -> Result<StateHash, SnapshotError> {
+        if !self.ended || !self.buffer.is_empty() {
+            return Err(SnapshotError::Incomplete);
+        }
+        Ok(self.sum.state())
+    }
+}
+
+/// An engine that is being filled from a stream.
+pub(crate) struct Sink {
+    engine: Arc<dyn Engine>,
+    reading: Reading,
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").field("reading", &self.reading).finish_non_exhaustive()
+    }
+}
+
+impl Sink {
+    /// Fills an empty engine.
+    pub(crate) fn new(engine: Arc<dyn Engine>) -> Self {
+        Self { engine, reading: Reading::default() }
+    }
+
+    /// Takes the next bytes of the stream.
+    pub(crate) fn take(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
+        let mut batch = Batch::new();
+        self.reading.take(chunk, |keyspace, key, value| batch.put(keyspace, key, value))?;
         if !batch.is_empty() {
             self.engine.write(batch)?;
         }
@@ -246,9 +294,7 @@ impl Sink {
 
     /// Checks that all is there and that the state is at the position it was offered as.
     pub(crate) fn finish(&self, at: &Applied) -> Result<(), SnapshotError> {
-        if !self.ended || !self.buffer.is_empty() {
-            return Err(SnapshotError::Incomplete);
-        }
+        self.reading.finish()?;
         if read_applied(self.engine.as_ref())? != *at {
             return damaged("its content is at another position than it says");
         }

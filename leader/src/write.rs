@@ -74,6 +74,8 @@ pub(crate) enum Forward {
         /// Answer after so many milliseconds in any case.
         wait: u64,
     },
+    /// Propose a check of all members' states.
+    Check,
 }
 
 /// Commands that are acknowledged before they are committed.

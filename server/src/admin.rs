@@ -1,4 +1,4 @@
-//! `tercet members`, `tercet transfer` and `tercet rollbacks`: what the HTTP side offers, for a
+//! `tercet members`, `tercet transfer`, `tercet check` and `tercet rollbacks`: what the HTTP side offers, for a
 //! terminal.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::client::http::{self, Answer, HttpError};
-use crate::status::{self, LostReport, RollbackReport, aligned};
+use crate::status::{self, CheckReport, LostReport, RollbackReport, aligned};
 
 /// How long a change may take: a member that is to vote has to catch up first.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,6 +62,16 @@ pub struct Transfer {
     to: Option<u64>,
 }
 
+/// What `tercet check` is told.
+#[derive(Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    address: Address,
+    /// How many seconds to wait for all nodes.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+}
+
 /// What `tercet rollbacks` is told.
 #[derive(Debug, Args)]
 pub struct Rollbacks {
@@ -106,6 +116,9 @@ pub enum AdminError {
         /// What to do.
         hint: String,
     },
+    /// Not all nodes have the same state, or not all have answered.
+    #[error("{0}")]
+    Unequal(String),
     /// The connection failed.
     #[error("{0}")]
     Http(#[from] HttpError),
@@ -178,6 +191,37 @@ pub async fn transfer(arguments: &Transfer) -> Result<String, AdminError> {
     let body = arguments.to.map_or_else(|| json!({}), |to| json!({ "to": to }));
     let answer = post(&leader, "/transfer", &body).await?;
     Ok(format!("node {} leads\n", answer["leader"]))
+}
+
+/// Has all nodes compare their states, and returns what to print. Anything but equality is an error.
+pub async fn check(arguments: &Check) -> Result<String, AdminError> {
+    let leader = leader(&arguments.address.address).await?;
+    let body = json!({ "seconds": arguments.seconds }).to_string();
+    let patience = PATIENCE + Duration::from_secs(arguments.seconds);
+    let answer = http::request(&leader, "POST", "/check", Some(&body), patience).await?;
+    let report: CheckReport = serde_json::from_value(value(&answer)?)
+        .map_err(|error| AdminError::Answer(error.to_string()))?;
+    let mut rows = vec![row(&[&"node", &"state", &""])];
+    for (id, state) in &report.members {
+        let state = state.as_deref().unwrap_or("-");
+        let note = match () {
+            () if report.differing.contains(id) => "differs: serves no reads until it is repaired",
+            () if report.silent.contains(id) => "has not answered",
+            () => "",
+        };
+        rows.push(row(&[id, &state, &note]));
+    }
+    let at = format!("position {} (term {})", report.index, report.term);
+    let table = aligned(&rows);
+    let records = report.records.unwrap_or_default();
+    if !report.majority {
+        let why = "no state has a majority, so nobody can say which is right";
+        return Err(AdminError::Unequal(format!("{at}: {why}\n{table}")));
+    }
+    if !report.differing.is_empty() || !report.silent.is_empty() {
+        return Err(AdminError::Unequal(format!("{at}: not all nodes are equal\n{table}")));
+    }
+    Ok(format!("{table}all nodes are equal at {at}: {records} records\n"))
 }
 
 /// Shows or replays rollback files, and returns what to print. They are the node's own: its first

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{admin, bench, cluster};
+use crate::{admin, backup, bench, cluster};
 
 /// A replicated key-value store that speaks the Redis protocol.
 #[derive(Debug, Parser)]
@@ -38,6 +38,14 @@ pub enum Command {
     Transfer(admin::Transfer),
     /// Show the writes that a node has lost to a failover, or write them again.
     Rollbacks(admin::Rollbacks),
+    /// Have all nodes compare their states at one position.
+    Check(admin::Check),
+    /// Copy all data of a running cluster into one file.
+    Backup(backup::Backup),
+    /// Check that a backup is whole, and show what it holds.
+    Verify(backup::Verify),
+    /// Make the data folder of a node of a new cluster from a backup.
+    Restore(backup::Restore),
     /// Measure throughput and latencies over the Redis protocol.
     Bench(bench::Arguments),
 }
@@ -90,6 +98,9 @@ mod tests {
             ("tercet cluster --strategy raft", "leader"),
             ("tercet node", "--config"),
             ("tercet node --config a --print-config", "cannot be used with"),
+            ("tercet backup", "<FILE>"),
+            ("tercet restore file", "--config"),
+            ("tercet restore file --config a --cluster-id xyz", "hexadecimal"),
             ("tercet dmeo", "demo"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
@@ -110,6 +121,10 @@ mod tests {
             "transfer --to 2",
             "rollbacks",
             "rollbacks replay 0-1-2-3 --absent-keys",
+            "backup --from 10.0.0.1:8379 --level eventual file",
+            "check --seconds 600",
+            "verify file",
+            "restore file --config node.toml --data folder --cluster-id 00ff",
             "--log warn demo",
         ] {
             let line = format!("tercet {line}");

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod backend;
+pub mod backup;
 pub mod bench;
 pub mod cli;
 pub mod client;

@@ -78,7 +78,13 @@ const MISSES: Name = ("tercet_key_misses_total", Kind::Counter, "reads that did 
 const BYTES_IN: Name = ("tercet_client_bytes_in_total", Kind::Counter, "bytes from clients");
 const BYTES_OUT: Name = ("tercet_client_bytes_out_total", Kind::Counter, "bytes to clients");
 
-const ALL: [Name; 31] = [
+const QUARANTINED: Name = (
+    "tercet_quarantined",
+    Kind::Gauge,
+    "1 while the node serves no reads, since its state was found to be wrong",
+);
+
+const ALL: [Name; 32] = [
     UP,
     ROLE,
     TERM,
@@ -97,6 +103,7 @@ const ALL: [Name; 31] = [
     SYNC_P99,
     UNSYNCED,
     FULL,
+    QUARANTINED,
     STATE_BYTES,
     SESSIONS,
     UPTIME,
@@ -183,6 +190,7 @@ pub fn render(report: &StatusReport, counters: Option<&Counters>, watched: &Watc
     page.one(SYNC_P99, seconds(report.disk.sync_p99_micros));
     page.one(UNSYNCED, seconds(report.disk.oldest_unsynced_micros));
     page.one(FULL, u8::from(report.disk.full));
+    page.one(QUARANTINED, u8::from(report.quarantine.is_some()));
     page.labelled(STATE_BYTES, "engine", [(report.state.engine.clone(), report.state.bytes)]);
     page.one(SESSIONS, report.state.sessions);
     page.one(UPTIME, report.uptime_ms as f64 / 1000.0);

@@ -9,7 +9,7 @@ use crate::cluster::ClusterError;
 use crate::config::{NodeConfig, TEMPLATE};
 use crate::exit::Exit;
 use crate::stop::{Signals, stdin_closed};
-use crate::{admin, bench, cluster, demo, logging, node, status};
+use crate::{admin, backup, bench, cluster, demo, logging, node, status};
 
 /// What is logged by commands whose own output is what counts.
 const QUIET: &str = "warn";
@@ -52,18 +52,33 @@ pub async fn run() -> Exit {
         Command::Members(arguments) => shown(admin::members(arguments).await),
         Command::Transfer(arguments) => shown(admin::transfer(arguments).await),
         Command::Rollbacks(arguments) => shown(admin::rollbacks(arguments).await),
+        Command::Check(arguments) => shown(admin::check(arguments).await),
+        Command::Backup(arguments) => match backup::backup(arguments).await {
+            Ok(text) => print(&text),
+            Err(error) => fail(error.exit(), error),
+        },
+        Command::Verify(arguments) => match backup::verify(arguments) {
+            Ok(text) => print(&text),
+            Err(error) => fail(error.exit(), error),
+        },
+        Command::Restore(arguments) => match backup::restore(arguments).await {
+            Ok(text) => print(&text),
+            Err(error) => fail(error.exit(), error),
+        },
         Command::Node(_) => Exit::Good,
     }
 }
 
 fn shown(result: Result<String, admin::AdminError>) -> Exit {
     match result {
-        Ok(text) => {
-            print!("{text}");
-            Exit::Good
-        }
+        Ok(text) => print(&text),
         Err(error) => fail(Exit::Failed, error),
     }
+}
+
+fn print(text: &str) -> Exit {
+    print!("{text}");
+    Exit::Good
 }
 
 fn fail(exit: Exit, error: impl Display) -> Exit {

@@ -13,6 +13,7 @@
 pub mod conformance;
 pub mod frame;
 pub mod handshake;
+pub mod offline;
 #[cfg(any(test, feature = "test-util"))]
 pub mod simulated;
 pub mod tcp;

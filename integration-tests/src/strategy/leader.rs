@@ -43,6 +43,7 @@ const ENGINE: &str = "engine";
 pub struct Leader {
     config: ClusterConfig,
     books: Arc<Mutex<Books>>,
+    check_interval: Option<Duration>,
 }
 
 /// What the judge writes down of one run.
@@ -65,7 +66,15 @@ pub struct LeaderNode {
 impl Leader {
     /// A cluster that was never started.
     pub fn new(config: &ClusterConfig) -> Self {
-        Self { config: config.clone(), books: Arc::default() }
+        Self { config: config.clone(), books: Arc::default(), check_interval: None }
+    }
+
+    /// Whose members compare their states so often. Otherwise they do not: a repair would hide what
+    /// the judges are to see.
+    #[must_use]
+    pub fn comparing_every(mut self, interval: Duration) -> Self {
+        self.check_interval = Some(interval);
+        self
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -112,7 +121,8 @@ impl Strategy for Leader {
         config: &ClusterConfig,
         place: Place,
     ) -> BoxFuture<'static, Result<LeaderNode, String>> {
-        let settings = configure(config, place);
+        let mut settings = configure(config, place);
+        settings.check_interval = self.check_interval;
         let page_keys = config.knobs.page_keys.map_or(100, |keys| keys as usize);
         let members = (0..config.nodes).map(|n| {
             let id = Place(n).id();

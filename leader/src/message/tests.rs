@@ -52,6 +52,8 @@ fn requests() -> Vec<Request> {
         Request::Install { id: 5, vote: vote() },
         Request::Ping,
         Request::Applied { at: at(3, 7) },
+        Request::State { at: at(3, 7) },
+        Request::Repair { at: at(3, 7), state: StateHash { items: 2, hash: 9 } },
     ]
 }
 
@@ -75,6 +77,8 @@ fn replies() -> Vec<Reply> {
         Reply::Rejected { reason: "old".into() },
         Reply::Pong { wall_millis: 1_700_000_000_000 },
         Reply::Applied { at: Some(at(3, 7)) },
+        Reply::State { state: Some(StateHash { items: 2, hash: 9 }) },
+        Reply::Repairing,
     ]
 }
 
@@ -108,6 +112,8 @@ fn messages_keep_their_bytes() {
             "0805030201",
             "09",
             "0a0307",
+            "0c0307",
+            "0d03070209",
         ]
     );
     let replies: Vec<String> = replies().iter().map(|r| hex(&r.encode()[14..])).collect();
@@ -131,6 +137,8 @@ fn messages_keep_their_bytes() {
             "08036f6c64",
             "09fd0068e5cf8b010000",
             "0a010307",
+            "0c010209",
+            "0d",
         ]
     );
     let whole = Request::ReadIndex { by: Proof::Lease }.encode();

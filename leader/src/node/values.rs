@@ -11,6 +11,7 @@ use common::storage::engine::{EngineError, KeyRange, Keyspace, Page, PageLimit, 
 use common::storage::wal::DiskHealth;
 use common::token::{JoinError, LogToken};
 
+use crate::divergence::Quarantined;
 use crate::replication_mode::{AckReport, ReplicationMode};
 
 /// What a write asks for.
@@ -231,6 +232,8 @@ pub struct Status {
     pub state_bytes: u64,
     /// The disk under the log.
     pub disk: DiskHealth,
+    /// Why this node serves no reads, if its state was found to be wrong.
+    pub quarantine: Option<Quarantined>,
     /// Why the node has stopped, if it has.
     pub failure: Option<String>,
 }

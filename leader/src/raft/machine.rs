@@ -79,7 +79,8 @@ impl RaftMachine {
         self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn note(&self, applied: Applied) {
+    /// The state is durable at this position.
+    pub(crate) fn note(&self, applied: Applied) {
         *self.last() = Some(applied);
     }
 

@@ -8,6 +8,8 @@ mod acks;
 mod log_store;
 mod machine;
 mod network;
+mod offline;
+mod repair;
 mod runtime;
 mod server;
 mod snapshot;
@@ -18,6 +20,8 @@ mod vote_gate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -26,8 +30,7 @@ use common::env::{Env, Mono};
 use common::ids::{LogPos, NodeId};
 use common::storage::wal::{DiskHealth, WalError};
 use common::transport::Class;
-use futures::FutureExt;
-use futures::future::{BoxFuture, Either};
+use futures::future::Either;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::linearizable_read::LinearizerOption;
@@ -36,6 +39,7 @@ use tokio::sync::watch;
 
 use crate::apply::Applier;
 use crate::config::Config;
+use crate::divergence::Integrity;
 use crate::election::Standing;
 use crate::entry::EntryReply;
 use crate::error::{AdminError, OpenError};
@@ -48,6 +52,7 @@ use log_store::LogStore;
 pub(crate) use log_store::{Judgement, Run as LostRun};
 use machine::RaftMachine;
 use network::Network;
+pub(crate) use offline::{Found, begin, encode_members, inspect};
 pub(crate) use server::Local;
 use snapshot::{Receiver, Sender};
 pub(crate) use type_config::Growth;
@@ -83,6 +88,9 @@ struct Parts {
     receiver: Receiver,
     sender: Arc<Sender>,
     gate: VoteGate,
+    integrity: Integrity,
+    /// Whether the core is down only to be started again.
+    reopening: AtomicBool,
     leader: watch::Sender<Option<NodeId>>,
     /// When a leader of the newest term was heard last.
     heard: Mutex<Option<Mono>>,
@@ -147,6 +155,8 @@ impl Consensus {
             machine,
             sender,
             gate,
+            integrity: Integrity::open(env).await?,
+            reopening: AtomicBool::new(false),
             leader: watch::Sender::new(None),
             heard: Mutex::default(),
             died: OnceLock::new(),
@@ -254,10 +264,21 @@ impl Consensus {
         let Parts { env, config, log, gate, .. } = &*self.0;
         let health = log.health();
         let waits = Duration::from_micros(health.oldest_unsynced_micros);
-        let able = health.poisoned.is_none()
+        let able = self.integrity().quarantined().is_none()
+            && health.poisoned.is_none()
             && waits <= config.disk_stall_limit
             && gate.answers(env.now(), Cause::Silence);
         Standing { id: env.node, last: log.last(), priority: config.election_priority, able }
+    }
+
+    /// This node.
+    pub(crate) fn me(&self) -> NodeId {
+        self.0.env.node
+    }
+
+    /// What this node knows of its own state.
+    pub(crate) fn integrity(&self) -> &Integrity {
+        &self.0.integrity
     }
 
     /// What another voter says of itself.
@@ -442,12 +463,15 @@ impl Consensus {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
         let stopped = metrics.running_state.as_ref().err().map(ToString::to_string);
+        let reopening = self.0.reopening.load(Ordering::Relaxed);
+        let stopped = stopped.filter(|_| !reopening);
         let failure = stopped.or_else(|| self.0.died.get().cloned());
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         let mut view = View {
             role: match metrics.state {
                 _ if failure.is_some() => Role::Stopped,
+                ServerState::Shutdown if reopening => Role::Follower,
                 ServerState::Leader => Role::Leader,
                 ServerState::Candidate => Role::Candidate,
                 ServerState::Follower => Role::Follower,
@@ -534,21 +558,26 @@ impl Consensus {
     /// until it has a new term, and the core has no other way out.
     pub(crate) async fn reopen(&self) -> Result<(), OpenError> {
         common::sometimes!("core-reopened");
-        let parts = &self.0;
+        self.restart(std::future::ready(Ok(()))).await
+    }
+
+    /// Stops the core, does something, and starts the core again, whether that was done or not.
+    async fn restart(
+        &self,
+        meanwhile: impl Future<Output = Result<(), OpenError>>,
+    ) -> Result<(), OpenError> {
+        let Parts { env, config, log, machine, acks, sender, .. } = &*self.0;
+        self.0.reopening.store(true, Ordering::Relaxed);
         let _ = self.raft().shutdown().await;
-        let raft = build(
-            &parts.env,
-            &parts.config,
-            &parts.log,
-            &parts.machine,
-            &parts.acks,
-            &parts.sender,
-        )
-        .await?;
-        raft.runtime_config().elect(parts.config.election_priority > 0);
-        *parts.raft.write().unwrap_or_else(PoisonError::into_inner) = raft.clone();
-        raft.run();
-        Ok(())
+        let done = meanwhile.await;
+        let built = build(env, config, log, machine, acks, sender).await;
+        if let Ok(raft) = &built {
+            raft.runtime_config().elect(config.election_priority > 0);
+            *self.0.raft.write().unwrap_or_else(PoisonError::into_inner) = raft.clone();
+            raft.run();
+        }
+        self.0.reopening.store(false, Ordering::Relaxed);
+        done.and(built.map(drop))
     }
 
     /// Checkpoints the state, and lets the log go but for `keep` entries before it.
@@ -557,6 +586,10 @@ impl Consensus {
         keep: u64,
         timeout: Duration,
     ) -> Result<LogPos, AdminError> {
+        if self.integrity().quarantined().is_some() {
+            let why = "this node is in quarantine: its log stays until its state is repaired";
+            return Err(AdminError::Refused(why.into()));
+        }
         let raft = self.raft();
         let stopping = |_| AdminError::Stopping(self.0.env.node);
         let Some(goal) = position_opt(raft.metrics().borrow_watched().last_applied.as_ref()) else {
@@ -752,31 +785,4 @@ impl<F: FnOnce(Proposed)> Drop for OnDrop<F> {
             call(Proposed::Unknown(self.slot.position()));
         }
     }
-}
-
-/// What a log holds that nobody uses.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) vote: Option<crate::message::Vote>,
-    pub(crate) purged: Option<LogPos>,
-    pub(crate) committed: Option<LogPos>,
-    pub(crate) entries: BTreeMap<u64, u64>,
-}
-
-/// Recovers a log beside a state, as [`Consensus::open`] does, and closes it.
-pub(crate) fn inspect<'a>(
-    env: &'a Env,
-    config: &'a Config,
-    applied: Option<LogPos>,
-) -> BoxFuture<'a, Result<Found, OpenError>> {
-    recover(env, config, applied).boxed()
-}
-
-async fn recover(env: &Env, config: &Config, applied: Option<LogPos>) -> Result<Found, OpenError> {
-    let log = LogStore::open(env, config, Acks::new(env.node)).await?;
-    log.reconcile(applied).await?;
-    let (vote, purged, committed) = (log.vote(), log.purged(), log.committed());
-    let found = Found { vote, purged, committed, entries: log.terms() };
-    log.close().await?;
-    Ok(found)
 }

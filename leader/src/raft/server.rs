@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::log_store::unwire_entry;
 use super::machine::meta_of;
+use super::snapshot::SnapshotHandle;
 use super::type_config::{Entry, Growth, LogId, TypeConfig, log_id, position, raft_vote, vote};
 use super::{Consensus, Raft};
 use crate::election::Standing;
@@ -178,6 +179,22 @@ impl Server {
                 Ok(received) => received,
                 Err(error) => return Ok(Reply::Rejected { reason: error.to_string() }),
             };
+            if let (Some(_), SnapshotHandle::Received { generation, .. }) =
+                (consensus.integrity().quarantined(), &handle)
+            {
+                // A task of its own: it must come to its end whatever becomes of the connection.
+                let (generation, parts) = (*generation, consensus.clone());
+                let repair = async move { parts.repair(generation, at).await };
+                let repaired = consensus.0.env.spawn("taking over a state", repair).await;
+                return Ok(match repaired.map_err(|ended| ended.to_string()).flatten() {
+                    Ok(()) => Reply::Installed(consensus.0.log.vote().unwrap_or(leader)),
+                    Err(reason) => Reply::Rejected { reason },
+                });
+            }
+            if leader.node != from {
+                let reason = "this node needs no repair any more".to_owned();
+                return Ok(Reply::Rejected { reason });
+            }
             let meta = meta_of(&at).map_err(|error| error.to_string())?;
             let snapshot = openraft::alias::SnapshotOf::<TypeConfig, _> { meta, snapshot: handle };
             let raft = consensus.raft();
@@ -242,6 +259,17 @@ impl Server {
             Request::Ping => {
                 let wall_millis = consensus.0.env.clock.wall_millis();
                 async move { Ok(Reply::Pong { wall_millis }) }.boxed()
+            }
+            Request::State { at } => {
+                let state = consensus.integrity().found(at);
+                async move { Ok(Reply::State { state }) }.boxed()
+            }
+            Request::Repair { at, state } => {
+                let reply = match consensus.help(from, at, state) {
+                    Ok(()) => Reply::Repairing,
+                    Err(reason) => Reply::Rejected { reason },
+                };
+                async move { Ok(reply) }.boxed()
             }
             Request::Poll => {
                 let Standing { last, priority, able, .. } = consensus.standing();

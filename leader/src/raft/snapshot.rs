@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -291,12 +292,19 @@ struct Receiving {
 pub(crate) struct Receiver {
     applier: Arc<dyn Applier>,
     receiving: tokio::sync::Mutex<Option<Receiving>>,
+    /// How many chunks have come, of whatever snapshot.
+    chunks: AtomicU64,
 }
 
 impl Receiver {
     /// Receives into this replica.
     pub(crate) fn new(applier: Arc<dyn Applier>) -> Self {
-        Self { applier, receiving: tokio::sync::Mutex::default() }
+        Self { applier, receiving: tokio::sync::Mutex::default(), chunks: AtomicU64::new(0) }
+    }
+
+    /// How many chunks have come since the start: a snapshot that gets on shows by it.
+    pub(crate) fn chunks(&self) -> u64 {
+        self.chunks.load(Ordering::Relaxed)
     }
 
     /// A snapshot is offered: the first chunk that is wanted of it.
@@ -335,6 +343,7 @@ impl Receiver {
         let Some(receiving) = slot.as_mut().filter(|r| (r.from, r.id) == (from, id)) else {
             return reject("this snapshot was not offered, or another one came after it".into());
         };
+        self.chunks.fetch_add(1, Ordering::Relaxed);
         if codec::checksum(body) != crc32c {
             return reject(format!("chunk {number} is damaged"));
         }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::env::simulated::{SimHost, SimWorldClock, Trace};
 use common::env::{Env, SplitMix64};
 use common::ids::NodeId;
 use common::storage::disk::simulated::{SimDisk, SimDiskConfig};
-use common::storage::engine::MemoryEngines;
+use common::storage::engine::{Engine, Engines, MemoryEngines};
 use common::transport::simulated::{SimNetwork, SimNetworkConfig};
 use leader::key_value::{Answer, Command, KeyValue, Reply};
 use leader::{Config, Member, Node, ReadLevel, ReadOptions, Role, WriteOptions};
@@ -20,6 +21,7 @@ struct Machine {
     disk: SimDisk,
     node: Option<Node<KeyValue>>,
     env: Option<Env>,
+    engines: Option<Arc<MemoryEngines>>,
 }
 
 pub(crate) struct Group {
@@ -63,7 +65,7 @@ impl Group {
         let host = SimHost::new(id, &self.clock, &self.rng, Trace::default());
         let config = SimDiskConfig::default();
         let disk = SimDisk::new(id, &self.clock, &self.rng, Trace::default(), config);
-        self.machines.insert(id, Machine { host, disk, node: None, env: None });
+        self.machines.insert(id, Machine { host, disk, node: None, env: None, engines: None });
     }
 
     pub(crate) fn ids(&self) -> Vec<NodeId> {
@@ -72,12 +74,9 @@ impl Group {
 
     /// Boots a machine and opens its node.
     pub(crate) async fn start(&mut self, id: NodeId) -> Node<KeyValue> {
+        let (env, engines, config) = self.boot(id);
         let machine = self.machines.get_mut(&id).unwrap();
-        let (net, disk) = (self.net.clone(), machine.disk.clone());
-        let env = machine.host.boot(|life| (net.attach(id, life), disk.mount(life)));
-        let engines = std::sync::Arc::new(MemoryEngines::on_disk(env.disk.clone(), "engine"));
-        let mut config = Config::new(id, "test");
-        (self.settings)(&mut config);
+        machine.engines = Some(engines.clone());
         let opening = {
             let env = env.clone();
             let inner = env.clone();
@@ -89,6 +88,27 @@ impl Group {
         node
     }
 
+    /// A new life of a machine, in which nothing runs yet.
+    pub(crate) fn boot(&self, id: NodeId) -> (Env, Arc<MemoryEngines>, Config) {
+        let machine = &self.machines[&id];
+        let (net, disk) = (self.net.clone(), machine.disk.clone());
+        let env = machine.host.boot(|life| (net.attach(id, life), disk.mount(life)));
+        let engines = Arc::new(MemoryEngines::on_disk(env.disk.clone(), "engine"));
+        let mut config = Config::new(id, "test");
+        (self.settings)(&mut config);
+        (env, engines, config)
+    }
+
+    /// All machines, as members.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        self.ids().into_iter().map(|id| Member { id, address: format!("sim:{id}") }).collect()
+    }
+
+    /// The engine that a running node's state is in.
+    pub(crate) async fn engine(&self, id: NodeId) -> Arc<dyn Engine> {
+        self.machines[&id].engines.as_ref().unwrap().current().await.unwrap().unwrap().1
+    }
+
     /// Boots all machines and makes them one cluster.
     pub(crate) async fn started(nodes: u64, seed: u64) -> Self {
         Self::new(nodes, seed).start_all().await
@@ -98,9 +118,7 @@ impl Group {
         for id in self.ids() {
             self.start(id).await;
         }
-        let members =
-            self.ids().into_iter().map(|id| Member { id, address: format!("sim:{id}") }).collect();
-        self.node(NodeId(1)).bootstrap(members).await.unwrap();
+        self.node(NodeId(1)).bootstrap(self.members()).await.unwrap();
         self.leader().await;
         self
     }

@@ -5,7 +5,9 @@
 mod group;
 
 mod agent;
+mod backup;
 mod bounded;
+mod divergence;
 mod elections;
 mod exactly_once;
 mod failures;

@@ -1,15 +1,21 @@
 //! One request over HTTP/1.1, as much as asking a node for its status needs.
 
 use std::fmt::Write as _;
+use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The largest answer that is read, in bytes.
 const LARGEST: usize = 16 << 20;
+/// The largest head of an answer that is too large for memory, and the largest refusal, in bytes.
+const LARGEST_HEAD: usize = 64 << 10;
+/// How many bytes of it are read at once.
+const PIECE: usize = 256 << 10;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +92,90 @@ pub async fn request(
             problem: "the answer is not HTTP".to_owned(),
         }),
         Err(_) => Err(HttpError::TimedOut { address: address.to_owned(), after: timeout }),
+    }
+}
+
+/// A large answer on its way.
+#[derive(Debug)]
+pub struct Download {
+    address: String,
+    stream: TcpStream,
+    /// What came with the head.
+    first: Option<Bytes>,
+    patience: Duration,
+}
+
+impl Download {
+    /// The next piece, or none at the end. An answer that broke off ends too: whoever reads it has
+    /// to know its end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, HttpError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        let mut piece = BytesMut::with_capacity(PIECE);
+        let read = within(&self.address, self.patience, self.stream.read_buf(&mut piece)).await?;
+        Ok(Some(piece.freeze()).filter(|_| read > 0))
+    }
+}
+
+/// Asks for a path whose answer is too large for memory. The node may be silent for `patience`.
+pub async fn download(
+    address: &str,
+    path: &str,
+    patience: Duration,
+) -> Result<Download, HttpError> {
+    let unexpected =
+        |problem: String| HttpError::Unexpected { address: address.to_owned(), problem };
+    let mut stream = within(address, patience, TcpStream::connect(address)).await?;
+    // By version 1.0, so that the body comes as it is and not in chunks.
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    within(address, patience, stream.write_all(head.as_bytes())).await?;
+    let mut received = BytesMut::with_capacity(PIECE);
+    let body = loop {
+        let found = received.windows(4).position(|four| four == b"\r\n\r\n");
+        if let Some(end) = found {
+            break end + 4;
+        }
+        let long = received.len() > LARGEST_HEAD;
+        if long || within(address, patience, stream.read_buf(&mut received)).await? == 0 {
+            return Err(unexpected("the answer is not HTTP".to_owned()));
+        }
+    };
+    let head = received.split_to(body);
+    let code = String::from_utf8_lossy(&head);
+    let code = code.get(9..12).and_then(|code| code.parse::<u16>().ok());
+    let mut download = Download {
+        address: address.to_owned(),
+        stream,
+        first: Some(received.freeze()).filter(|first| !first.is_empty()),
+        patience,
+    };
+    if code == Some(200) {
+        return Ok(download);
+    }
+    let mut said = BytesMut::new();
+    while said.len() < LARGEST_HEAD
+        && let Some(piece) = download.next().await?
+    {
+        said.extend_from_slice(&piece);
+    }
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    let json: Option<serde_json::Value> = serde_json::from_str(&said).ok();
+    let text = |key: &str| json.as_ref().and_then(|json| json[key].as_str().map(str::to_owned));
+    Err(unexpected(match (text("error"), text("hint")) {
+        (Some(error), Some(hint)) => format!("{error}; {hint}"),
+        _ => format!("answered {}: {said}", code.unwrap_or_default()),
+    }))
+}
+
+async fn within<T>(
+    address: &str,
+    after: Duration,
+    step: impl Future<Output = io::Result<T>>,
+) -> Result<T, HttpError> {
+    match tokio::time::timeout(after, step).await {
+        Ok(done) => done.map_err(|source| HttpError::Io { address: address.to_owned(), source }),
+        Err(_) => Err(HttpError::TimedOut { address: address.to_owned(), after }),
     }
 }
 

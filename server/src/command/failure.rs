@@ -27,6 +27,7 @@ pub(crate) fn read_failure(error: &ReadError) -> Value {
         ReadError::NoLeader(_) | ReadError::Stopping(_) => "CLUSTERDOWN",
         ReadError::Behind(_) => "TRYAGAIN",
         ReadError::SessionLost { .. } => "SESSIONLOST",
+        ReadError::Quarantined(_) => "QUARANTINED",
         _ => "ERR",
     };
     Value::error(format!("{word} {error}"))

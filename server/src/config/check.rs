@@ -172,6 +172,8 @@ pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
         keep_entries: |count| count,
         log_cache_bytes: bytes,
         snapshot_chunk_bytes: bytes,
+        check_interval: |span: super::Span| Some(span.0).filter(|span| !span.is_zero()),
+        check_bytes_per_second: |size: super::Size| size.0,
     }
     if let Some(words) = &knobs.write_mode {
         let Some(mode) = write_mode(words) else {

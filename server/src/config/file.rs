@@ -120,6 +120,10 @@ pub struct LeaderKnobs {
     pub log_cache_bytes: Option<Size>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_chunk_bytes: Option<Size>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_interval: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_bytes_per_second: Option<Size>,
 }
 
 /// The knobs of the log.

@@ -2,7 +2,7 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use leader::error::AdminError;
+use leader::error::{AdminError, ReadError};
 use leader::rollback::RollbackError;
 use serde::Serialize;
 use serde_json::json;
@@ -43,6 +43,19 @@ pub(super) fn refused(problem: &AdminError) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, "nothing was changed; ask another node")
         }
         _ => (StatusCode::INTERNAL_SERVER_ERROR, "see the node's log"),
+    };
+    error(code, problem.to_string(), hint)
+}
+
+/// Why a state could not be read.
+pub(super) fn unread(problem: &ReadError) -> Response {
+    let (code, hint) = match problem {
+        ReadError::NoLeader(_) | ReadError::Behind(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ask another node, or take what this one has by level=eventual",
+        ),
+        ReadError::Engine(_) => (StatusCode::INTERNAL_SERVER_ERROR, "see the node's log"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "ask another node; see GET /status"),
     };
     error(code, problem.to_string(), hint)
 }

@@ -11,6 +11,8 @@
 //! | `GET /members` | the members as JSON |
 //! | `POST /members` | `{"add": {"id": 4, "address": "host:port"}}`, `{"promote": 4}` or `{"remove": 4}` |
 //! | `POST /transfer` | `{}` or `{"to": 2}`: hands leadership over |
+//! | `GET /backup` | all data at one position, as a [backup](leader::backup); `?level=eventual` needs no leader |
+//! | `POST /check` | `{}` or `{"seconds": 60}`: has all nodes compare their states, and waits so long |
 //! | `GET /rollbacks` | this node's rollback files: writes that a failover has lost |
 //! | `GET /rollbacks/NAME` | the commands of one |
 //! | `POST /rollbacks/NAME` | `{}` or `{"absent": "written"}`: writes again what nobody has touched since |
@@ -26,15 +28,18 @@ mod routes;
 mod tests;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use bytes::Bytes;
 use common::ids::NodeId;
+use common::storage::engine::EngineError;
 use futures::future::BoxFuture;
-use leader::Member;
-use leader::error::AdminError;
+use leader::error::{AdminError, ReadError};
 use leader::rollback::{AbsentKeys, Replayed, RollbackError};
+use leader::{Member, ReadLevel};
 use serde::Deserialize;
 
-use crate::status::{ClusterReport, LostReport, RollbackReport, StatusReport};
+use crate::status::{CheckReport, ClusterReport, LostReport, RollbackReport, StatusReport};
 
 pub use routes::router;
 
@@ -50,6 +55,9 @@ pub enum Change {
     Remove(NodeId),
 }
 
+/// A large answer, piece by piece. Making one may wait for a disk.
+pub type Pieces = Box<dyn Iterator<Item = Result<Bytes, EngineError>> + Send>;
+
 /// What the pages need from a node. The tests have one that is not real.
 pub trait Admin: Send + Sync {
     /// What the node says of itself.
@@ -64,6 +72,10 @@ pub trait Admin: Send + Sync {
     fn transfer(&self, to: Option<NodeId>) -> BoxFuture<'_, Result<NodeId, AdminError>>;
     /// Changes the members.
     fn change(&self, change: Change) -> BoxFuture<'_, Result<(), AdminError>>;
+    /// A backup of the node's state that contains what a read at the level would see.
+    fn backup(&self, level: ReadLevel) -> BoxFuture<'_, Result<Pieces, ReadError>>;
+    /// Has all members compare their states.
+    fn check(&self, timeout: Duration) -> BoxFuture<'_, Result<CheckReport, AdminError>>;
     /// The rollback files.
     fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>>;
     /// The commands of one of them.

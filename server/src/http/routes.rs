@@ -1,20 +1,24 @@
 //! Which path answers what.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use common::ids::NodeId;
+use leader::ReadLevel;
+use leader::error::AdminError;
 use leader::rollback::AbsentKeys;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::answer::{error, json, not_rolled, refused, starting};
-use super::{Change, Stage};
+use super::answer::{error, json, not_rolled, refused, starting, unread};
+use super::{Change, Pieces, Stage};
 
 /// The largest request body, in bytes.
 const LARGEST_BODY: usize = 64 << 10;
@@ -33,6 +37,8 @@ pub fn router(stage: Stage) -> Router {
         .route("/metrics", page(get(metrics), "GET"))
         .route("/members", page(get(members).post(change), "GET or POST"))
         .route("/transfer", page(post(transfer), "POST"))
+        .route("/backup", page(get(backup), "GET"))
+        .route("/check", page(post(check), "POST"))
         .route("/rollbacks", page(get(rollbacks), "GET"))
         .route("/rollbacks/{name}", page(get(rollback).post(replay), "GET or POST"))
         .fallback(unknown)
@@ -52,8 +58,8 @@ async fn unknown(uri: Uri) -> Response {
     error(
         StatusCode::NOT_FOUND,
         format!("there is no {}", uri.path()),
-        "there are /, /health, /ready, /status, /cluster, /metrics, /members, /transfer and \
-         /rollbacks",
+        "there are /, /health, /ready, /status, /cluster, /metrics, /members, /transfer, \
+         /backup, /check and /rollbacks",
     )
 }
 
@@ -134,6 +140,93 @@ async fn transfer(State(stage): State<Stage>, body: Body) -> Response {
     };
     match node.transfer(to.map(NodeId)).await {
         Ok(leader) => json(StatusCode::OK, &json!({ "leader": leader.0 })),
+        Err(problem) => refused(&problem),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupQuery {
+    #[serde(default)]
+    level: BackupLevel,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum BackupLevel {
+    #[default]
+    Strong,
+    Eventual,
+}
+
+async fn backup(
+    State(stage): State<Stage>,
+    query: Result<Query<BackupQuery>, QueryRejection>,
+) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    let level = match query {
+        Ok(Query(BackupQuery { level: BackupLevel::Strong })) => ReadLevel::Strong,
+        Ok(Query(BackupQuery { level: BackupLevel::Eventual })) => ReadLevel::Eventual,
+        Err(rejected) => {
+            let hint = "ask for /backup or /backup?level=eventual";
+            return error(StatusCode::BAD_REQUEST, rejected.body_text(), hint);
+        }
+    };
+    match node.backup(level).await {
+        Ok(pieces) => stream(pieces),
+        Err(problem) => unread(&problem),
+    }
+}
+
+/// Sends pieces as they are made, by a thread that may wait for the disk and for the client. An
+/// error breaks the answer off.
+fn stream(mut pieces: Pieces) -> Response {
+    let (made, taken) = tokio::sync::mpsc::channel(2);
+    tokio::task::spawn_blocking(move || {
+        for piece in &mut pieces {
+            let failed = piece.is_err();
+            if let Err(error) = &piece {
+                tracing::error!(%error, "a backup broke off");
+            }
+            if made.blocking_send(piece).is_err() || failed {
+                return;
+            }
+        }
+    });
+    let taken = futures::stream::unfold(taken, |mut taken| async move {
+        taken.recv().await.map(|piece| (piece, taken))
+    });
+    ([(header::CONTENT_TYPE, "application/octet-stream")], axum::body::Body::from_stream(taken))
+        .into_response()
+}
+
+/// The longest that a check is waited for, in seconds.
+const LONGEST_CHECK: u64 = 24 * 3_600;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Check {
+    #[serde(default = "a_minute")]
+    seconds: u64,
+}
+
+const fn a_minute() -> u64 {
+    60
+}
+
+async fn check(State(stage): State<Stage>, body: Body) -> Response {
+    let Some(node) = stage.node() else { return starting() };
+    let Check { seconds } = match read(body, r#"{} or {"seconds": 60}"#) {
+        Ok(check) => check,
+        Err(answer) => return *answer,
+    };
+    match node.check(Duration::from_secs(seconds.min(LONGEST_CHECK))).await {
+        Ok(checked) => json(StatusCode::OK, &checked),
+        Err(AdminError::TimedOut(after)) => error(
+            StatusCode::GATEWAY_TIMEOUT,
+            format!("the states were not compared within {after:?}"),
+            "no leader, or a large state: wait longer; the comparison may still take place",
+        ),
         Err(problem) => refused(&problem),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::*;
-use crate::client::http::{Answer, get, request};
+use crate::client::http::{Answer, download, get, request};
 use crate::status::{MemberReport, NodeRow};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,6 +53,23 @@ impl Admin for Fake {
 
     fn transfer(&self, to: Option<NodeId>) -> BoxFuture<'_, Result<NodeId, AdminError>> {
         Box::pin(async move { self.outcome(format!("transfer {to:?}"), NodeId(3)) })
+    }
+
+    fn backup(&self, level: ReadLevel) -> BoxFuture<'_, Result<Pieces, ReadError>> {
+        Box::pin(async move {
+            if level == ReadLevel::Strong {
+                return Err(ReadError::NoLeader(PATIENCE));
+            }
+            let last = EngineError::Io("the disk is gone".into());
+            let pieces = vec![Ok(Bytes::from_static(b"one ")), Ok(Bytes::from_static(b"two"))];
+            let fails = self.ready.is_some();
+            Ok(Box::new(pieces.into_iter().chain(fails.then_some(Err(last)))) as Pieces)
+        })
+    }
+
+    fn check(&self, timeout: Duration) -> BoxFuture<'_, Result<CheckReport, AdminError>> {
+        let report = CheckReport { differing: vec![3], ..CheckReport::default() };
+        Box::pin(async move { self.outcome(format!("check {timeout:?}"), report) })
     }
 
     fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>> {
@@ -222,4 +239,43 @@ async fn rollback_files_are_listed_shown_and_replayed() {
     }
     assert_eq!(post(&address, "/rollbacks/0-1-2-3", r#"{"absent": "x"}"#).await.code, 400);
     assert_eq!(*fake.asked.lock().unwrap(), ["replay 0-1-2-3 Stay", "replay 0-1-2-3 Written"]);
+}
+
+#[tokio::test]
+async fn a_backup_comes_in_pieces_and_one_that_breaks_off_has_no_end() {
+    async fn all(address: &str, path: &str) -> Result<Vec<u8>, String> {
+        let mut coming = download(address, path, PATIENCE).await.map_err(|e| e.to_string())?;
+        let mut all = Vec::new();
+        while let Some(piece) = coming.next().await.map_err(|e| e.to_string())? {
+            all.extend_from_slice(&piece);
+        }
+        Ok(all)
+    }
+    let (address, _) = open(Fake::default()).await;
+    assert_eq!(all(&address, "/backup?level=eventual").await.unwrap(), b"one two");
+    let refused = all(&address, "/backup").await.unwrap_err();
+    assert!(
+        refused.contains("no leader confirmed") && refused.contains("level=eventual"),
+        "{refused}"
+    );
+    let wrong = get(&address, "/backup?level=best", PATIENCE).await.unwrap();
+    assert_eq!(wrong.code, 400, "{}", wrong.body);
+    let ready = Some("its disk fails".to_owned());
+    let (address, _) = open(Fake { ready, ..Fake::default() }).await;
+    if let Ok(all) = all(&address, "/backup?level=eventual").await {
+        assert!(b"one two".starts_with(&all), "{all:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_check_says_who_differs_and_takes_the_time_that_it_is_given() {
+    let (address, fake) = open(Fake::default()).await;
+    assert_eq!(value(&post(&address, "/check", "").await)["differing"][0], 3);
+    post(&address, "/check", r#"{"seconds": 5}"#).await;
+    assert_eq!(post(&address, "/check", r#"{"minutes": 5}"#).await.code, 400);
+    assert_eq!(*fake.asked.lock().unwrap(), ["check 60s", "check 5s"]);
+    let refuse = Some(AdminError::TimedOut(PATIENCE));
+    let (address, _) = open(Fake { refuse, ..Fake::default() }).await;
+    let late = post(&address, "/check", "").await;
+    assert!(late.code == 504 && late.body.contains("not compared within"), "{}", late.body);
 }

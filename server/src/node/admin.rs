@@ -6,18 +6,20 @@ use std::time::{Duration, Instant};
 use common::ids::NodeId;
 use common::receipt::Receipt;
 use futures::future::{BoxFuture, join_all, ready};
-use leader::error::AdminError;
+use leader::error::{AdminError, ReadError};
 use leader::rollback::{AbsentKeys, Replayed, RollbackError};
 use leader::state_machine::StateMachine;
 use leader::{ReadLevel, ReadOptions, Role};
 
 use crate::client::http;
 use crate::config::NodeConfig;
-use crate::http::{Admin, Change};
+use crate::http::{Admin, Change, Pieces};
 use crate::listener::Service;
 use crate::metrics::{Watched, render};
 use crate::node::Replica;
-use crate::status::{ClusterReport, LostReport, NodeRow, RollbackReport, StatusReport};
+use crate::status::{
+    CheckReport, ClusterReport, LostReport, NodeRow, RollbackReport, StatusReport,
+};
 
 /// How long a read may take for the node to count as ready.
 const READY: Duration = Duration::from_secs(1);
@@ -112,6 +114,17 @@ impl Admin for Desk {
 
     fn transfer(&self, to: Option<NodeId>) -> BoxFuture<'_, Result<NodeId, AdminError>> {
         Box::pin(self.replica.transfer(to))
+    }
+
+    fn backup(&self, level: ReadLevel) -> BoxFuture<'_, Result<Pieces, ReadError>> {
+        Box::pin(async move {
+            let backup = self.replica.backup(ReadOptions::level(level)).await?;
+            Ok(Box::new(backup) as Pieces)
+        })
+    }
+
+    fn check(&self, timeout: Duration) -> BoxFuture<'_, Result<CheckReport, AdminError>> {
+        Box::pin(async move { self.replica.check(timeout).await.map(CheckReport::from) })
     }
 
     fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>> {

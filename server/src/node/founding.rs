@@ -99,7 +99,7 @@ pub(super) async fn lost_entries(config: &NodeConfig) -> Option<(NodeId, u64)> {
 }
 
 /// The members that a new cluster begins with.
-pub(super) fn members(config: &NodeConfig) -> Vec<Member> {
+pub(crate) fn members(config: &NodeConfig) -> Vec<Member> {
     let member =
         |peer: &crate::config::Peer| Member { id: NodeId(peer.id), address: peer.peer.clone() };
     config.peers.iter().map(member).collect()

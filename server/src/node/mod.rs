@@ -37,6 +37,8 @@ use crate::redis::Redis;
 /// The replicated machine of this program.
 pub type Replica = leader::Node<Redis>;
 
+pub(crate) use founding::members;
+
 /// How long a waiting task sleeps in one go; it is woken by what it waits for.
 const LONG: Duration = Duration::from_secs(3600);
 /// How long handing over leadership may take before clients are let go.
@@ -147,6 +149,16 @@ impl NodeError {
     }
 }
 
+/// The engines of a node's data folder, which is open as `disk`.
+pub(crate) fn engines(config: &NodeConfig, disk: Arc<OsDisk>) -> Arc<dyn Engines> {
+    match config.engine {
+        EngineKind::Fjall => {
+            Arc::new(FjallEngines::new(config.data.join("engine"), config.fjall.clone()))
+        }
+        EngineKind::Memory => Arc::new(MemoryEngines::on_disk(disk, "engine")),
+    }
+}
+
 async fn listen(address: &str, purpose: &'static str) -> Result<TcpListener, NodeError> {
     TcpListener::bind(address).await.map_err(|source| NodeError::Listen {
         address: address.to_owned(),
@@ -215,12 +227,8 @@ async fn open_and_serve(
     let disk = OsDisk::open(&folder).await.map_err(|e| wrong(e.into()))?;
     let opening = incarnation::next(&folder).map_err(|e| wrong(FolderError::Incarnation(e)))?;
     let transport = transport(&config, opening).await?;
-    let engines: Arc<dyn Engines> = match config.engine {
-        EngineKind::Fjall => {
-            Arc::new(FjallEngines::new(folder.join("engine"), config.fjall.clone()))
-        }
-        EngineKind::Memory => Arc::new(MemoryEngines::on_disk(Arc::new(disk.clone()), "engine")),
-    };
+    let disk = Arc::new(disk);
+    let engines = engines(&config, disk.clone());
     let env = Env::new(Parts {
         node: config.id,
         incarnation: opening,
@@ -228,7 +236,7 @@ async fn open_and_serve(
         rng: Arc::new(SplitMix64::from_system()),
         spawn: Arc::new(TokioSpawn),
         transport: transport.clone(),
-        disk: Arc::new(disk),
+        disk,
     });
     info!("node {} of {:?} opens {}", config.id, config.cluster, folder.display());
     let replica = Replica::open(env.clone(), engines, Redis, config.leader.clone())

@@ -1,5 +1,6 @@
 //! `tercet status`: a table of all nodes, or the same as JSON.
 
+mod check;
 mod report;
 mod rollback;
 mod table;
@@ -11,6 +12,7 @@ use futures::future::join_all;
 
 use crate::client::http::{self, HttpError};
 
+pub use check::CheckReport;
 pub use report::{
     AddressReport, ClusterReport, DiskReport, LogReport, MemberReport, NodeRow, StateReport,
     StatusReport, role_name,

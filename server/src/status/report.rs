@@ -47,6 +47,9 @@ pub struct StatusReport {
     pub rack: Option<String>,
     /// Milliseconds since the process started.
     pub uptime_ms: u64,
+    /// Why it serves no reads, if its state was found to be wrong.
+    #[serde(default)]
+    pub quarantine: Option<String>,
     /// Why it stopped taking part, if it has.
     pub failure: Option<String>,
 }
@@ -215,6 +218,7 @@ impl StatusReport {
             region: me.and_then(|peer| peer.region.clone()),
             rack: me.and_then(|peer| peer.rack.clone()),
             uptime_ms,
+            quarantine: status.quarantine.map(|why| why.to_string()),
             failure: status.failure.clone(),
         }
     }

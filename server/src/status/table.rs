@@ -75,7 +75,10 @@ pub fn table(report: &ClusterReport) -> String {
     rows.extend(report.nodes.iter().map(|row| cells(row, newest)));
     let mut text = aligned(&rows);
     for row in &report.nodes {
-        let failure = row.status.as_ref().and_then(|status| status.failure.as_ref());
+        let failure = row
+            .status
+            .as_ref()
+            .and_then(|status| status.failure.as_ref().or(status.quarantine.as_ref()));
         if let Some(problem) = row.error.as_ref().or(failure) {
             let _ = writeln!(text, "node {}: {problem}", row.id);
         }

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::record::{EntryRecord, Record};
 use super::{LogReader, LogStore, io_error};
+use crate::error::OpenError;
 use crate::message::Vote;
 use crate::raft::type_config::{Entry, LogId, RaftVote, TypeConfig, log_id, position, vote};
 
@@ -62,6 +63,11 @@ impl LogStore {
             state.cache.push(entry);
         }
         Ok(())
+    }
+
+    /// The first vote of a log that was made for a state from elsewhere.
+    pub(crate) async fn begin(&self, vote: Vote) -> Result<(), OpenError> {
+        self.save(vote).await.map_err(|error| OpenError::Inconsistent(error.to_string()))
     }
 
     /// Saves a vote and returns when it is durable.

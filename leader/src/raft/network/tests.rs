@@ -39,6 +39,12 @@ impl Applier for NoReplica {
     async fn checkpoint(&self) -> Result<Applied, EngineError> {
         unimplemented!()
     }
+    fn checks(&self) -> tokio::sync::watch::Receiver<u64> {
+        tokio::sync::watch::channel(0).1
+    }
+    fn take_check(&self) -> Option<Pinned> {
+        None
+    }
     fn pin(&self) -> Result<Pinned, EngineError> {
         unimplemented!()
     }
