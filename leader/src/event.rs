@@ -1,6 +1,6 @@
 //! What happens on a node without being asked for.
 
-use common::ids::NodeId;
+use common::ids::{LogPos, NodeId};
 
 use crate::rollback::Rollback;
 
@@ -18,6 +18,28 @@ pub enum Event {
     /// Writes that this node's log held are lost for ever, and kept in a rollback file. Some may
     /// have been acknowledged by a mode that does not wait for the commit.
     RolledBack(Rollback),
+    /// A hold on the log has ended without being released: a watcher that still needs what it kept
+    /// gets [`WatchError::Compacted`](crate::watch::WatchError::Compacted).
+    HoldBroken {
+        /// Whose it was.
+        name: String,
+        /// Everything after this entry was kept.
+        after: LogPos,
+        /// Why it ended.
+        broken: Broken,
+    },
+}
+
+/// Why a hold has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Nobody has renewed it in time.
+    Expired,
+    /// The log on disk has become larger than the hold allows.
+    OverCap {
+        /// How large it was.
+        log_bytes: u64,
+    },
 }
 
 /// How many events a receiver may lag behind before it misses the oldest.
