@@ -228,7 +228,7 @@ impl<M: StateMachine> Replica<M> {
             ))
         })?;
         let reply = self.machine.apply(draft, &command, stamp)?;
-        let rows = draft.take_rows(OWN_PREFIX);
+        let rows = draft.take_rows();
         if !rows.is_empty() {
             gathered.add(stamp.sub, self.machine.changes(draft, &command, &rows)?);
         }

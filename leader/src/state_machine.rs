@@ -11,6 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use crate::apply::OWN_PREFIX;
 use crate::rollback::{AbsentKeys, Again};
 use crate::watch::{Change, ChangedRow};
 use bytes::Bytes;
@@ -153,19 +154,19 @@ impl<'a> Draft<'a> {
         Self { base, overlay: BTreeMap::new(), changed: 0, touched: None }
     }
 
-    /// Notes from now on which rows are touched.
-    pub(crate) fn note_rows(&mut self) {
+    /// Notes from now on which rows are touched, for [`Draft::take_rows`].
+    pub fn note_rows(&mut self) {
         self.touched = Some(Vec::new());
     }
 
-    /// The rows that were touched since the call before, but for those under a prefix, in the order
-    /// of the first touch, as they are now.
-    pub(crate) fn take_rows(&mut self, but: &str) -> Vec<ChangedRow> {
+    /// The machine's rows that were touched since the call before, in the order of the first touch,
+    /// as they are now: what [`StateMachine::changes`] gets after each command.
+    pub fn take_rows(&mut self) -> Vec<ChangedRow> {
         let Some(touched) = &mut self.touched else { return Vec::new() };
         let mut rows: Vec<ChangedRow> = Vec::new();
         let mut seen = BTreeSet::new();
         for (keyspace, key) in std::mem::take(touched) {
-            if keyspace.0.starts_with(but) || !seen.insert((keyspace, key.clone())) {
+            if keyspace.0.starts_with(OWN_PREFIX) || !seen.insert((keyspace, key.clone())) {
                 continue;
             }
             let value = self.overlay.get(&keyspace).and_then(|changes| changes.get(&key));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{admin, bench, cluster};
+use crate::{admin, bench, cluster, watching};
 
 /// A replicated key-value store that speaks the Redis protocol.
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ pub enum Command {
     Transfer(admin::Transfer),
     /// Show the writes that a node has lost to a failover, or write them again.
     Rollbacks(admin::Rollbacks),
+    /// Print what is changed, as JSON lines, from now or any position on.
+    Watch(watching::Arguments),
     /// Measure throughput and latencies over the Redis protocol.
     Bench(bench::Arguments),
 }
@@ -110,6 +112,7 @@ mod tests {
             "transfer --to 2",
             "rollbacks",
             "rollbacks replay 0-1-2-3 --absent-keys",
+            "watch --from 3.57 --prefix user: --count 5 --hold mine --user ann --progress",
             "--log warn demo",
         ] {
             let line = format!("tercet {line}");

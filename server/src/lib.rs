@@ -29,5 +29,6 @@ pub mod service;
 pub mod status;
 pub mod stop;
 pub mod users;
+pub mod watching;
 
 pub use run::run;

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::answer::{error, json, not_rolled, refused, starting};
-use super::{Change, Stage};
+use super::{Change, Stage, holds, watch};
 
 /// The largest request body, in bytes.
 const LARGEST_BODY: usize = 64 << 10;
@@ -35,6 +35,9 @@ pub fn router(stage: Stage) -> Router {
         .route("/transfer", page(post(transfer), "POST"))
         .route("/rollbacks", page(get(rollbacks), "GET"))
         .route("/rollbacks/{name}", page(get(rollback).post(replay), "GET or POST"))
+        .route("/watch", page(get(watch::watch), "GET"))
+        .route("/holds", page(get(holds::list), "GET"))
+        .route("/holds/{name}", page(post(holds::hold).delete(holds::release), "POST or DELETE"))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(stage)
@@ -52,8 +55,8 @@ async fn unknown(uri: Uri) -> Response {
     error(
         StatusCode::NOT_FOUND,
         format!("there is no {}", uri.path()),
-        "there are /, /health, /ready, /status, /cluster, /metrics, /members, /transfer and \
-         /rollbacks",
+        "there are /, /health, /ready, /status, /cluster, /metrics, /members, /transfer, \
+         /rollbacks, /watch and /holds",
     )
 }
 
@@ -94,10 +97,10 @@ async fn members(State(stage): State<Stage>) -> Response {
 }
 
 /// A request's body, or why it could not be taken.
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 /// Reads a request's JSON, whatever content type it claims. An empty body is `{}`.
-fn read<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Box<Response>> {
+pub(super) fn read<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Box<Response>> {
     let hint = format!("send JSON such as {example}; nothing was changed");
     let refuse = |code, problem: String| Box::new(error(code, problem, &hint));
     let body = body.map_err(|rejected| refuse(rejected.status(), rejected.body_text()))?;
