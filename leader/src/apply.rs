@@ -137,6 +137,8 @@ struct Inner {
     history: History,
     /// Where the kept changes begin.
     floor: Floor,
+    /// Changes below this index are forgotten. A new start looks again.
+    trimmed: u64,
     /// The last cut that a reader took, until something is applied.
     cut: Option<Arc<dyn Read>>,
 }
@@ -297,7 +299,7 @@ impl Inner {
         let sessions = Sessions::load(engine.as_ref())?;
         let history = History::load(engine.as_ref())?;
         let floor = Floor::load(engine.as_ref(), applied.at)?;
-        Ok(Self { engine, generation, applied, sessions, history, floor, cut: None })
+        Ok(Self { engine, generation, applied, sessions, history, floor, trimmed: 0, cut: None })
     }
 }
 
@@ -401,17 +403,21 @@ impl<M: StateMachine> Applier for Replica<M> {
 
     fn trim_feed(&self, upto: LogPos) -> Result<bool, EngineError> {
         let mut inner = self.inner();
+        if inner.trimmed > upto.index {
+            return Ok(false);
+        }
         if inner.floor.saved && inner.floor.at < Some(upto) {
             // Before any row goes, so that no crash leaves a gap that nobody tells.
             inner.engine.write(feed::raise(upto))?;
             inner.floor.at = Some(upto);
         }
-        let (batch, more) = feed::trim(inner.engine.as_ref(), upto)?;
+        let (batch, next) = feed::trim(inner.engine.as_ref(), inner.trimmed, upto)?;
         if !batch.is_empty() {
             inner.engine.write(batch)?;
             inner.cut = None;
         }
-        Ok(more)
+        inner.trimmed = next;
+        Ok(next <= upto.index)
     }
 
     async fn checkpoint(&self) -> Result<Applied, EngineError> {

@@ -125,16 +125,19 @@ pub(crate) fn raise(to: LogPos) -> Batch {
     batch
 }
 
-/// A batch that removes rows up to a floor, and whether there are more.
-pub(crate) fn trim(state: &dyn Read, upto: LogPos) -> Result<(Batch, bool), EngineError> {
+/// A batch that removes rows from an index on and up to a floor, and the index to go on from.
+pub(crate) fn trim(state: &dyn Read, from: u64, upto: LogPos) -> Result<(Batch, u64), EngineError> {
     let end = Bound::Included(Bytes::copy_from_slice(&upto.index.to_be_bytes()));
-    let range = KeyRange { start: Bound::Excluded(Bytes::from_static(FLOOR)), end };
+    let start = Bound::Included(Bytes::copy_from_slice(&from.to_be_bytes()));
+    let range = KeyRange { start, end };
     let page = state.scan(FEED, &range, TRIM)?;
     let mut batch = Batch::new();
+    let last = page.items.last().and_then(|(key, _)| key.first_chunk::<8>().copied());
     for (key, _) in page.items {
         batch.delete(FEED, key);
     }
-    Ok((batch, page.more))
+    let next = last.filter(|_| page.more).map_or(upto.index, u64::from_be_bytes) + 1;
+    Ok((batch, next))
 }
 
 /// The feed at one moment.
@@ -171,7 +174,36 @@ fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, EngineError
 
 #[cfg(test)]
 mod tests {
+    use common::storage::engine::{Engine, MemoryEngine};
+
     use super::*;
+
+    #[test]
+    fn rows_up_to_the_floor_go_page_by_page_and_no_others() {
+        let engine = MemoryEngine::volatile();
+        let at = |index| LogPos { term: 1, index };
+        let mut draft = Draft::new(&engine);
+        for index in 5..3_000 {
+            let mut gathered = Gathered::default();
+            gathered.add(0, vec![Change::Cleared]);
+            gathered.write(&mut draft, at(index), Hlc::ZERO);
+        }
+        engine.write(draft.into_batch()).unwrap();
+        engine.write(raise(at(2_900))).unwrap();
+        let (mut next, mut pages) = (0, 0);
+        while next <= 2_900 {
+            let (batch, then) = trim(&engine, next, at(2_900)).unwrap();
+            assert!(then > next && batch.changes.len() <= TRIM.items);
+            engine.write(batch).unwrap();
+            (next, pages) = (then, pages + 1);
+        }
+        assert_eq!(pages, 3);
+        let floor = Floor::load(&engine, Some(at(2_999))).unwrap();
+        assert_eq!((floor.at, floor.saved), (Some(at(2_900)), true));
+        let limit = PageLimit { items: 10_000, bytes: 1 << 30 };
+        let rows = engine.scan(FEED, &KeyRange::all(), limit).unwrap().items;
+        assert_eq!(rows.len(), 1 + 99, "the floor, and what is above it");
+    }
 
     #[test]
     fn large_values_are_not_told() {

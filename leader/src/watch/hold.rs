@@ -66,6 +66,8 @@ const MAX_HOLDS: usize = 1_000;
 struct Held {
     hold: Hold,
     ends: Mono,
+    /// Whether it has kept the last purge from going further.
+    limits: bool,
 }
 
 #[derive(Debug, Default)]
@@ -103,7 +105,7 @@ impl Holds {
             return Err(HoldError::TooMany);
         }
         let ends = self.env.now() + hold.lasts;
-        held.insert(hold.name.clone(), Held { hold, ends });
+        held.insert(hold.name.clone(), Held { hold, ends, limits: false });
         Ok(())
     }
 
@@ -115,9 +117,9 @@ impl Holds {
         self.state().held.values().map(|held| held.hold.clone()).collect()
     }
 
-    /// Whether a log of so many bytes is over somebody's cap.
+    /// Whether a log of so many bytes is over the cap of somebody who keeps it so large.
     pub(crate) fn strain(&self, log_bytes: u64) -> bool {
-        self.state().held.values().any(|held| log_bytes > held.hold.max_bytes)
+        self.state().held.values().any(|held| held.limits && log_bytes > held.hold.max_bytes)
     }
 
     /// The last index that a purge up to `wanted` may drop of a log of so many bytes. Holds that
@@ -126,8 +128,9 @@ impl Holds {
         let now = self.env.now();
         let mut upto = wanted;
         let mut state = self.state();
-        state.held.retain(|_, Held { hold, ends }| {
-            if hold.after.index >= wanted {
+        state.held.retain(|_, Held { hold, ends, limits }| {
+            *limits = hold.after.index < wanted;
+            if !*limits {
                 return now < *ends;
             }
             let broken = if log_bytes > hold.max_bytes {

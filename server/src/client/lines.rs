@@ -1,5 +1,6 @@
 //! An answer over HTTP that comes line by line, for as long as the node sends.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -34,7 +35,7 @@ impl Lines {
             // Of version 1.0, so that lines come as they are and not in chunks.
             let mut head = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n");
             if let Some(authorization) = authorization {
-                head.push_str(&format!("Authorization: {authorization}\r\n"));
+                let _ = write!(head, "Authorization: {authorization}\r\n");
             }
             head.push_str("\r\n");
             stream.write_all(head.as_bytes()).await?;
