@@ -147,8 +147,7 @@ impl Lines {
         taken: &Arc<AtomicUsize>,
         request: &WatchRequest,
     ) -> Result<Self, WatchRefused> {
-        let shown = request.authorization.as_deref().and_then(basic::credentials);
-        if !users.is_open() && shown.and_then(|(n, p)| users.check(&n, &p)).is_none() {
+        if !may_watch(users, request.authorization.as_deref()) {
             return Err(WatchRefused::Nobody);
         }
         let from = match request.from.as_deref() {
@@ -191,6 +190,12 @@ impl Lines {
         };
         Some(format!("{line}\n"))
     }
+}
+
+/// Whether the feed is for whoever sends this header: every user may read.
+fn may_watch(users: &Users, authorization: Option<&str>) -> bool {
+    let shown = authorization.and_then(basic::credentials);
+    users.is_open() || shown.is_some_and(|(name, password)| users.check(&name, &password).is_some())
 }
 
 fn last(problem: &WatchError) -> Value {
@@ -239,6 +244,20 @@ fn text(name: &str, bytes: &Bytes) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::users::{PasswordDigest, Role};
+
+    #[test]
+    fn a_node_with_users_tells_nobody_else() {
+        let digest = PasswordDigest::of(b"secret");
+        let users = Users::new([("ann".to_owned(), (digest, Role::Read))].into());
+        let ann = basic::authorization("ann", "secret");
+        assert!(may_watch(&users, Some(&ann)));
+        let wrong = basic::authorization("ann", "guess");
+        for header in [None, Some(""), Some("Basic "), Some(wrong.as_str())] {
+            assert!(!may_watch(&users, header), "{header:?}");
+            assert!(may_watch(&Users::default(), header), "without users it is open");
+        }
+    }
 
     #[test]
     fn an_entry_is_one_line_and_bytes_are_base64() {
