@@ -66,6 +66,17 @@ pub struct Findings {
     pub broken: Vec<Broken>,
 }
 
+/// The change feed of a node, as far as it says that it is complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Feed {
+    /// The first index that it tells of.
+    pub from: u64,
+    /// The first one that it does not tell of yet.
+    pub end: u64,
+    /// What each entry changed; nothing where it changed nothing.
+    pub changes: BTreeMap<u64, String>,
+}
+
 /// One replication strategy under test. The value is shared by all nodes of one run and may keep
 /// what a judge wants to know of all of them.
 pub trait Strategy: Send + Sync + 'static {
@@ -144,6 +155,12 @@ pub trait Strategy: Send + Sync + 'static {
     fn rolled_back(&self, node: &Self::Node) -> BoxFuture<'static, Vec<String>> {
         let _ = node;
         Box::pin(async { Vec::new() })
+    }
+
+    /// What a node tells of changes, if it does.
+    fn feed(&self, node: &Self::Node) -> Option<Feed> {
+        let _ = node;
+        None
     }
 
     /// Does a chore; whether it succeeds is of no interest.

@@ -70,6 +70,7 @@ fn five_hundred_seeds_break_no_promise_and_take_the_rare_paths() {
     assert!(broken.is_empty(), "promises were broken in seeds {broken:?}");
     assert!(summary.undecided <= SEEDS / 20, "{} verdicts undecided", summary.undecided);
     assert!(summary.stats.claims > SEEDS && summary.stats.samples > SEEDS, "{}", summary.stats);
+    assert!(summary.stats.watched > SEEDS, "{}", summary.stats);
     let fired: BTreeSet<&str> = summary.marks.keys().map(String::as_str).collect();
     for path in RARE {
         assert!(fired.contains(path), "no seed took the path {path}: {fired:?}");

@@ -29,6 +29,7 @@ use crate::raft::Judgement;
 use crate::resolve::{HISTORY, History};
 use crate::session::{Judged, Sessions};
 use crate::state_machine::{Draft, Stamp, StateMachine};
+use crate::watch::feed::{self, FEED, FeedCut, Floor, Gathered};
 
 /// Where the replica's own rows are.
 pub(crate) const META: Keyspace = Keyspace("leader.meta");
@@ -86,6 +87,10 @@ pub(crate) trait Applier: Send + Sync + fmt::Debug {
     fn judge(&self, term: u64, indexes: Range<u64>) -> Judgement;
     /// Applies entries in order, in one batch, and returns what came of each.
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError>;
+    /// What was changed, up to now.
+    fn feed(&self) -> Result<FeedCut, EngineError>;
+    /// Forgets what was changed up to a position, some rows at a time. Whether some are left.
+    fn trim_feed(&self, upto: LogPos) -> Result<bool, EngineError>;
     /// Makes all applied so far durable, and returns the position that is.
     async fn checkpoint(&self) -> Result<Applied, EngineError>;
     /// The state as it is now, for a snapshot: pinned, with its keyspaces and position.
@@ -121,6 +126,8 @@ impl fmt::Debug for Pinned {
 pub(crate) struct Replica<M> {
     machine: M,
     engines: Arc<dyn Engines>,
+    /// Whether it is kept what entries change.
+    keeps_changes: bool,
     inner: Mutex<Inner>,
     /// The position, for those who wait for it.
     progress: watch::Sender<Option<LogPos>>,
@@ -133,6 +140,10 @@ struct Inner {
     applied: Applied,
     sessions: Sessions,
     history: History,
+    /// Where the kept changes begin.
+    floor: Floor,
+    /// Changes below this index are forgotten. A new start looks again.
+    trimmed: u64,
     /// The last cut that a reader took, until something is applied.
     cut: Option<Arc<dyn Read>>,
     /// The state at the last check, until it is taken.
@@ -147,7 +158,11 @@ impl<M> fmt::Debug for Replica<M> {
 
 impl<M: StateMachine> Replica<M> {
     /// Opens the replica in the current engine, or in a new one.
-    pub(crate) async fn open(machine: M, engines: Arc<dyn Engines>) -> Result<Self, EngineError> {
+    pub(crate) async fn open(
+        machine: M,
+        engines: Arc<dyn Engines>,
+        keeps_changes: bool,
+    ) -> Result<Self, EngineError> {
         let (generation, engine) = if let Some(current) = engines.current().await? {
             current
         } else {
@@ -159,7 +174,8 @@ impl<M: StateMachine> Replica<M> {
         let inner = Inner::load(generation, engine)?;
         let progress = watch::Sender::new(inner.applied.at);
         let checks = watch::Sender::new(0);
-        Ok(Self { machine, engines, inner: Mutex::new(inner), progress, checks })
+        let inner = Mutex::new(inner);
+        Ok(Self { machine, engines, keeps_changes, inner, progress, checks })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -208,7 +224,7 @@ impl<M: StateMachine> Replica<M> {
 
     fn command(
         &self,
-        draft: &mut Draft<'_>,
+        (draft, gathered): (&mut Draft<'_>, &mut Gathered),
         bytes: &Bytes,
         stamp: Stamp,
     ) -> Result<Bytes, EngineError> {
@@ -223,12 +239,16 @@ impl<M: StateMachine> Replica<M> {
             ))
         })?;
         let reply = self.machine.apply(draft, &command, stamp)?;
+        let rows = draft.take_rows();
+        if !rows.is_empty() {
+            gathered.add(stamp.sub, self.machine.changes(draft, &command, &rows)?);
+        }
         Ok(codec::encode_body(&reply).into())
     }
 
     fn commands(
         &self,
-        draft: &mut Draft<'_>,
+        (draft, gathered): (&mut Draft<'_>, &mut Gathered),
         sessions: &mut Sessions,
         commands: &Commands,
         (at, clock): (LogPos, Hlc),
@@ -241,7 +261,7 @@ impl<M: StateMachine> Replica<M> {
         if let Some(fresh) = fresh {
             for (sub, command) in commands.list.iter().enumerate().skip(fresh) {
                 let stamp = Stamp { clock, index: at.index, sub: sub as u16 };
-                let reply = self.command(draft, command, stamp)?;
+                let reply = self.command((draft, gathered), command, stamp)?;
                 let sub = sub as u16;
                 answers.push(CommandReply::Done { at, sub, stamp: clock, reply: reply.clone() });
                 replies.push(reply);
@@ -262,6 +282,10 @@ impl<M: StateMachine> Replica<M> {
     ) -> Result<Vec<EntryReply>, EngineError> {
         let engine = inner.engine.clone();
         let mut draft = Draft::new(engine.as_ref());
+        if self.keeps_changes {
+            draft.note_rows();
+        }
+        inner.floor.write(&mut draft, self.keeps_changes);
         let mut applied = inner.applied.clone();
         let mut replies = Vec::with_capacity(entries.len());
         for Decoded { at, what } in entries {
@@ -279,17 +303,22 @@ impl<M: StateMachine> Replica<M> {
                         applied.secret = *secret;
                     }
                     let when = (at, applied.clock);
-                    self.body(&mut draft, &mut inner.sessions, &entry, when)?
+                    let mut gathered = Gathered::default();
+                    let sinks = (&mut draft, &mut gathered);
+                    let reply = self.body(sinks, &mut inner.sessions, &entry, when)?;
+                    gathered.write(&mut draft, at, applied.clock);
+                    reply
                 }
             };
             inner.history.note(&mut draft, at);
             applied.at = Some(at);
             replies.push(reply);
         }
-        guard(&BTreeSet::from([crate::session::CLIENTS, HISTORY]), &draft)?;
+        guard(&BTreeSet::from([crate::session::CLIENTS, HISTORY, FEED]), &draft)?;
         draft.put(META, APPLIED, applied.encode());
         inner.cut = None;
         engine.write(draft.into_batch())?;
+        inner.floor.saved = self.keeps_changes;
         inner.applied = applied;
         self.progress.send_replace(inner.applied.at);
         Ok(replies)
@@ -297,7 +326,7 @@ impl<M: StateMachine> Replica<M> {
 
     fn body(
         &self,
-        draft: &mut Draft<'_>,
+        (draft, gathered): (&mut Draft<'_>, &mut Gathered),
         sessions: &mut Sessions,
         entry: &Entry,
         (at, clock): (LogPos, Hlc),
@@ -310,11 +339,13 @@ impl<M: StateMachine> Replica<M> {
                 sessions.open(draft, client, clock);
                 Ok(EntryReply::Opened(client))
             }
-            Ask::Commands(commands) => self.commands(draft, sessions, commands, (at, clock)),
+            Ask::Commands(commands) => {
+                self.commands((draft, gathered), sessions, commands, (at, clock))
+            }
             Ask::Due(commands) => {
                 for (sub, command) in commands.iter().enumerate() {
                     let stamp = Stamp { clock, index: at.index, sub: sub as u16 };
-                    self.command(draft, command, stamp)?;
+                    self.command((draft, gathered), command, stamp)?;
                 }
                 Ok(EntryReply::Nothing)
             }
@@ -333,7 +364,9 @@ impl Inner {
         let applied = read_applied(engine.as_ref())?;
         let sessions = Sessions::load(engine.as_ref())?;
         let history = History::load(engine.as_ref())?;
-        Ok(Self { engine, generation, applied, sessions, history, cut: None, check: None })
+        let floor = Floor::load(engine.as_ref(), applied.at)?;
+        let (trimmed, cut, check) = (0, None, None);
+        Ok(Self { engine, generation, applied, sessions, history, floor, trimmed, cut, check })
     }
 }
 
@@ -426,6 +459,31 @@ impl<M: StateMachine> Applier for Replica<M> {
             replies.extend(self.apply_batch(&mut inner, batch)?);
         }
         Ok(replies)
+    }
+
+    fn feed(&self) -> Result<FeedCut, EngineError> {
+        let (state, applied) = self.cut()?;
+        // A floor that was raised since only tells of a gap that this cut does not have yet.
+        Ok(FeedCut { state, applied: applied.at, floor: self.inner().floor.at })
+    }
+
+    fn trim_feed(&self, upto: LogPos) -> Result<bool, EngineError> {
+        let mut inner = self.inner();
+        if inner.trimmed > upto.index {
+            return Ok(false);
+        }
+        if inner.floor.saved && inner.floor.at < Some(upto) {
+            // Before any row goes, so that no crash leaves a gap that nobody tells.
+            inner.engine.write(feed::raise(upto))?;
+            inner.floor.at = Some(upto);
+        }
+        let (batch, next) = feed::trim(inner.engine.as_ref(), inner.trimmed, upto)?;
+        if !batch.is_empty() {
+            inner.engine.write(batch)?;
+            inner.cut = None;
+        }
+        inner.trimmed = next;
+        Ok(next <= upto.index)
     }
 
     async fn checkpoint(&self) -> Result<Applied, EngineError> {

@@ -63,6 +63,10 @@ pub struct Config {
     /// Entries kept in the log behind the last checkpoint, so that a follower that was away for a
     /// short time needs no snapshot. Default 10,000.
     pub keep_entries: u64,
+    /// Whether it is kept what each entry changes, for as long as the log keeps the entry, so that
+    /// it can be watched ([`crate::watch`]). Default: yes. It costs writing each changed value once
+    /// more; without it, watching this node is refused. Members may differ.
+    pub change_feed: bool,
     /// Bytes of recent entries kept in memory for replication. Default 64 MiB.
     pub log_cache_bytes: usize,
     /// Bytes per chunk of a snapshot on the wire. Default 1 MiB, at most 8 MiB.
@@ -99,6 +103,7 @@ impl Config {
             checkpoint_bytes: 256 << 20,
             checkpoint_interval: Duration::from_secs(300),
             keep_entries: 10_000,
+            change_feed: true,
             log_cache_bytes: 64 << 20,
             snapshot_chunk_bytes: 1 << 20,
             check_interval: Some(Duration::from_secs(3_600)),

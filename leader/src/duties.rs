@@ -16,6 +16,7 @@ use crate::identity::Identity;
 use crate::peer::Peer;
 use crate::propose::Proposer;
 use crate::raft::Consensus;
+use crate::watch::hold::Holds;
 use crate::write::Attempt;
 
 /// How often deadlines are looked at.
@@ -80,23 +81,41 @@ pub(crate) async fn checkpoint(
     consensus: Consensus,
     config: Config,
     applier: Arc<dyn Applier>,
+    holds: Arc<Holds>,
 ) {
     let (mut at, mut when, mut bytes) = (applier.applied().at, env.now(), 0);
     loop {
         env.sleep(LOOK_EVERY).await;
+        trim_feed(&consensus, applier.as_ref()).await;
         let now = applier.applied().at;
         let log = consensus.disk().bytes;
         let enough = log.saturating_sub(bytes) >= config.checkpoint_bytes
+            || holds.strain(log)
             || is_over(&env, when, config.checkpoint_interval);
         if now == at || !enough {
             continue;
         }
-        match consensus.checkpoint(config.keep_entries, config.checkpoint_interval).await {
+        match consensus.checkpoint(config.keep_entries, &holds, config.checkpoint_interval).await {
             Ok(_) => {
                 sometimes!("checkpointed");
                 (at, when, bytes) = (now, env.now(), consensus.disk().bytes);
             }
             Err(error) => tracing::warn!(%error, "checkpoint failed; the log stays"),
+        }
+    }
+}
+
+/// Forgets what was changed by entries that the log has let go.
+async fn trim_feed(consensus: &Consensus, applier: &dyn Applier) {
+    let Some(purged) = consensus.purged() else { return };
+    loop {
+        match applier.trim_feed(purged) {
+            Ok(false) => return,
+            Ok(true) => tokio::task::yield_now().await,
+            Err(error) => {
+                tracing::warn!(%error, "old changes cannot be forgotten; trying again");
+                return;
+            }
         }
     }
 }

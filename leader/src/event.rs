@@ -40,6 +40,28 @@ pub enum Event {
         /// The position of the check that had found it.
         at: LogPos,
     },
+    /// A hold on the log has ended without being released: a watcher that still needs what it kept
+    /// gets [`WatchError::Compacted`](crate::watch::WatchError::Compacted).
+    HoldBroken {
+        /// Whose it was.
+        name: String,
+        /// Everything after this entry was kept.
+        after: LogPos,
+        /// Why it ended.
+        broken: Broken,
+    },
+}
+
+/// Why a hold has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Nobody has renewed it in time.
+    Expired,
+    /// The log on disk has become larger than the hold allows.
+    OverCap {
+        /// How large it was.
+        log_bytes: u64,
+    },
 }
 
 /// How many events a receiver may lag behind before it misses the oldest.

@@ -11,7 +11,7 @@ use common::env::Env;
 use common::ids::{Epoch, LogPos, NodeId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::acknowledge::{Acknowledger, Told};
 use crate::apply::Applier;
@@ -32,6 +32,8 @@ use crate::propose::Proposer;
 use crate::raft::Consensus;
 use crate::read::Groups;
 use crate::rollback;
+use crate::watch::hold::Holds;
+use crate::watch::{Filter, Hold, HoldError, Watch, WatchError, WatchFrom};
 use crate::write::Writer;
 
 /// How long a checkpoint that was asked for may take.
@@ -52,6 +54,10 @@ pub(crate) struct Group {
     pub(crate) freshness: Freshness,
     /// The cluster's history that this member is in.
     pub(crate) epoch: Epoch,
+    /// What keeps the log.
+    pub(crate) holds: Arc<Holds>,
+    /// Becomes true when the node is about to stop.
+    stopping: watch::Sender<bool>,
     /// Where events go.
     pub(crate) events: broadcast::Sender<Event>,
     peer: Peer,
@@ -109,12 +115,19 @@ impl Group {
                     peer.clone(),
                 ),
             );
-            env.spawn(
-                "checkpoints",
-                duties::checkpoint(env.clone(), consensus.clone(), config.clone(), applier.clone()),
-            );
             let epoch = identity.epoch;
             let events = broadcast::Sender::new(event::KEPT);
+            let holds = Arc::new(Holds::new(&env, events.clone()));
+            env.spawn(
+                "checkpoints",
+                duties::checkpoint(
+                    env.clone(),
+                    consensus.clone(),
+                    config.clone(),
+                    applier.clone(),
+                    holds.clone(),
+                ),
+            );
             env.spawn(
                 "rollbacks",
                 rollback::keep(
@@ -172,6 +185,8 @@ impl Group {
                 lease,
                 freshness,
                 epoch,
+                holds,
+                stopping: watch::Sender::new(false),
                 events,
                 peer,
                 applier,
@@ -231,11 +246,35 @@ impl Group {
 
     /// Checkpoints the state and lets the log before it go.
     pub(crate) fn checkpoint(&self) -> Done<'_, LogPos> {
-        self.env.scope(self.consensus.checkpoint(self.config.keep_entries, CHECKPOINT)).boxed()
+        let keep = self.config.keep_entries;
+        self.env.scope(self.consensus.checkpoint(keep, &self.holds, CHECKPOINT)).boxed()
+    }
+
+    /// Watches what is changed.
+    pub(crate) fn watch(&self, from: WatchFrom, filter: Filter) -> Result<Watch, WatchError> {
+        if !self.config.change_feed {
+            return Err(WatchError::Off);
+        }
+        let sources = (&self.env, &self.consensus, self.applier.clone());
+        Ok(Watch::new(sources, self.stopping.subscribe(), from, filter))
+    }
+
+    /// Keeps the log after a position.
+    pub(crate) fn hold(&self, hold: Hold) -> Result<(), HoldError> {
+        let (after, checkpoint_bytes) = (hold.after, self.config.checkpoint_bytes);
+        if hold.max_bytes <= checkpoint_bytes {
+            return Err(HoldError::Cap { max_bytes: hold.max_bytes, checkpoint_bytes });
+        }
+        let purged = self.consensus.purged().max(self.applier.feed()?.floor);
+        if purged.is_some_and(|purged| purged.index > after.index) {
+            return Err(HoldError::Compacted { after });
+        }
+        self.holds.set(hold)
     }
 
     /// Hands over if this member leads, then stops and leaves everything on disk.
     pub(crate) fn shutdown(&self) -> BoxFuture<'_, ()> {
+        self.stopping.send_replace(true);
         let stop = async move {
             let consensus = &self.consensus;
             if consensus.leads().is_some() && !consensus.other_voters().is_empty() {

@@ -40,7 +40,7 @@ pub async fn inspect<M: StateMachine>(
     machine: M,
     config: &Config,
 ) -> Result<Inspection, OpenError> {
-    let replica = Replica::open(machine, engines).await?;
+    let replica = Replica::open(machine, engines, config.change_feed).await?;
     let applied = replica.applied().at;
     let found = raft::inspect(env, config, applied).await?;
     let raft::Found { vote, purged, committed, entries } = found;

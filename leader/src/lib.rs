@@ -32,12 +32,13 @@ mod snapshot;
 mod state_hash;
 pub mod state_machine;
 mod term_clock;
+pub mod watch;
 mod write;
 
 pub use config::Config;
 pub use divergence::{Checked, Quarantined};
 pub use error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
-pub use event::Event;
+pub use event::{Broken, Event};
 pub use key_value::KeyValue;
 pub use node::{Member, Node, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written};
 pub use replication_mode::{AckPoint, AckReport, ReplicationMode, Who};

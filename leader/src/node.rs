@@ -90,7 +90,7 @@ impl<M: StateMachine> Node<M> {
         config: Config,
     ) -> Result<Self, OpenError> {
         let identity = Identity::open(&env.disk, config.node, &config.cluster_name).await?;
-        let replica = Arc::new(Replica::open(machine, engines).await?);
+        let replica = Arc::new(Replica::open(machine, engines, config.change_feed).await?);
         let group = Group::open(env, config, identity, replica.clone(), replica.clone()).await?;
         Ok(Self { parts: Arc::new(Parts { replica, group }) })
     }
@@ -356,6 +356,10 @@ impl<M: StateMachine> Node<M> {
     /// What happens on this node from now on. A receiver that falls far behind misses the oldest.
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.parts.group.events.subscribe()
+    }
+
+    pub(crate) fn group(&self) -> &Group {
+        &self.parts.group
     }
 
     /// The folder of this node.

@@ -166,7 +166,8 @@ impl Peer {
     /// The most commands that one sweep proposes.
     pub(crate) const SWEPT_AT_ONCE: usize = 16;
 
-    /// Proposes what is due by this leader's clock, if anything is, and says whether there was.
+    /// Proposes what is due by this leader's clock, if anything is, and says whether that was done: a
+    /// leader that hands over refuses it at once, and must not be asked again without a pause.
     pub(crate) async fn sweep(&self) -> bool {
         let Some(now) = self.proposer.now() else { return false };
         let commands = self.due.due(now, Self::SWEPT_AT_ONCE);
@@ -175,8 +176,7 @@ impl Peer {
         }
         sometimes!("swept");
         let proposed = self.proposer.submit(Ask::Due(commands), true);
-        let _ = self.env.timeout(SWEEP, proposed).await;
-        true
+        matches!(self.env.timeout(SWEEP, proposed).await, Ok(Ok(Attempt::Answered(_))))
     }
 
     async fn own_read_index(self, proof: Proof, deadline: Duration) -> Option<ReadIndex> {

@@ -27,6 +27,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::apply::{Applied, META, Pinned, read_applied};
 use crate::state_hash::StateHash;
+use crate::watch::feed::FEED;
 
 /// The largest value in a snapshot.
 const MAX_VALUE: usize = 64 << 20;
@@ -113,7 +114,10 @@ impl fmt::Debug for Source {
 impl Source {
     /// Begins to read a state.
     pub(crate) fn new(pinned: Pinned) -> Self {
-        let names = pinned.keyspaces.clone().into_iter();
+        // What was changed on the way to this state is the sender's own.
+        let mut names = pinned.keyspaces.clone();
+        names.retain(|name| name != FEED.0);
+        let names = names.into_iter();
         let (buffer, sum) = (BytesMut::new(), Counted::default());
         Self { pinned, current: None, names, buffer, sum, ended: false }
     }

@@ -2,8 +2,8 @@
 //!
 //! It is a sum over all items, so the order in which they are read does not matter, and it is
 //! counted over a consistent cut while the member goes on. What a member keeps about itself (the
-//! keyspace `leader.meta`: position, members, cluster) is left out, so that a restored state has the
-//! hash of its backup. Sessions and the history of terms are part of it.
+//! keyspace `leader.meta`: position, members, cluster; and `leader.feed`, which begins where each began
+//! to keep it) is left out, so that a restored state has the hash of its backup. Sessions and the history of terms are part of it.
 //!
 //! It finds damage and differences, not forgery: whoever can choose values can make two states of
 //! one hash.
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::Pinned;
 use crate::snapshot::{Counted, keyspace};
+use crate::watch::feed::FEED;
 
 /// The most bytes that are read in one go.
 const PAGE: usize = 256 << 10;
@@ -44,7 +45,7 @@ pub(crate) async fn hash(
     bytes_per_second: u64,
 ) -> Result<StateHash, EngineError> {
     let mut counted = Counted::default();
-    for name in &pinned.keyspaces {
+    for name in pinned.keyspaces.iter().filter(|name| **name != FEED.0) {
         let keyspace = keyspace(name)?;
         let mut range = KeyRange::all();
         loop {

@@ -8,10 +8,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use crate::apply::OWN_PREFIX;
 use crate::rollback::{AbsentKeys, Again};
+use crate::watch::{Change, ChangedRow};
 use bytes::Bytes;
 use common::clock::Hlc;
 use common::storage::engine::{Batch, EngineError, KeyRange, Keyspace, Page, PageLimit, Read};
@@ -101,6 +103,20 @@ pub trait StateMachine: Send + Sync + 'static {
         "(this machine does not describe its commands)".to_owned()
     }
 
+    /// What a command has done, for the change feed ([`crate::watch`]): made of the `rows` it has
+    /// changed, in the order in which it touched them first, each as it is after the command. `state`
+    /// is the one after the command. It must be deterministic, as `apply` is. An empty answer means
+    /// that nobody is told.
+    fn changes(
+        &self,
+        state: &dyn Read,
+        command: &Self::Command,
+        rows: &[ChangedRow],
+    ) -> Result<Vec<Change>, EngineError> {
+        let _ = (state, command, rows);
+        Ok(Vec::new())
+    }
+
     /// At most `limit` commands that deadlines up to `upto`, or unfinished sweeping, ask for now.
     /// The leader replicates the time, then every member applies these commands at that place in
     /// the order. An empty answer means there is nothing to do.
@@ -121,6 +137,8 @@ pub struct Draft<'a> {
     /// Per keyspace and key, the new value, or none where the key is gone.
     overlay: BTreeMap<Keyspace, BTreeMap<Bytes, Option<Bytes>>>,
     changed: usize,
+    /// What was touched since somebody asked, if it is noted.
+    touched: Option<Vec<(Keyspace, Bytes)>>,
 }
 
 impl std::fmt::Debug for Draft<'_> {
@@ -133,13 +151,42 @@ impl std::fmt::Debug for Draft<'_> {
 impl<'a> Draft<'a> {
     /// A draft without changes over a stored state.
     pub fn new(base: &'a dyn Read) -> Self {
-        Self { base, overlay: BTreeMap::new(), changed: 0 }
+        Self { base, overlay: BTreeMap::new(), changed: 0, touched: None }
+    }
+
+    /// Notes from now on which rows are touched, for [`Draft::take_rows`].
+    pub fn note_rows(&mut self) {
+        self.touched = Some(Vec::new());
+    }
+
+    /// The machine's rows that were touched since the call before, in the order of the first touch,
+    /// as they are now: what [`StateMachine::changes`] gets after each command.
+    pub fn take_rows(&mut self) -> Vec<ChangedRow> {
+        let Some(touched) = &mut self.touched else { return Vec::new() };
+        let mut rows: Vec<ChangedRow> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for (keyspace, key) in std::mem::take(touched) {
+            if keyspace.0.starts_with(OWN_PREFIX) || !seen.insert((keyspace, key.clone())) {
+                continue;
+            }
+            let value = self.overlay.get(&keyspace).and_then(|changes| changes.get(&key));
+            let value = value.cloned().flatten();
+            rows.push(ChangedRow { keyspace, key, value });
+        }
+        rows
+    }
+
+    fn touch(&mut self, keyspace: Keyspace, key: &Bytes) {
+        if let Some(touched) = &mut self.touched {
+            touched.push((keyspace, key.clone()));
+        }
     }
 
     /// The key gets the value.
     pub fn put(&mut self, keyspace: Keyspace, key: impl Into<Bytes>, value: impl Into<Bytes>) {
         let (key, value) = (key.into(), value.into());
         self.changed += key.len() + value.len();
+        self.touch(keyspace, &key);
         self.overlay.entry(keyspace).or_default().insert(key, Some(value));
     }
 
@@ -147,6 +194,7 @@ impl<'a> Draft<'a> {
     pub fn delete(&mut self, keyspace: Keyspace, key: impl Into<Bytes>) {
         let key = key.into();
         self.changed += key.len();
+        self.touch(keyspace, &key);
         self.overlay.entry(keyspace).or_default().insert(key, None);
     }
 

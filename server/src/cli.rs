@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{admin, backup, bench, cluster};
+use crate::{admin, backup, bench, cluster, watching};
 
 /// A replicated key-value store that speaks the Redis protocol.
 #[derive(Debug, Parser)]
@@ -46,6 +46,8 @@ pub enum Command {
     Verify(backup::Verify),
     /// Make the data folder of a node of a new cluster from a backup.
     Restore(backup::Restore),
+    /// Print what is changed, as JSON lines, from now or any position on.
+    Watch(watching::Arguments),
     /// Measure throughput and latencies over the Redis protocol.
     Bench(bench::Arguments),
 }
@@ -125,6 +127,7 @@ mod tests {
             "check --seconds 600",
             "verify file",
             "restore file --config node.toml --data folder --cluster-id 00ff",
+            "watch --from 3.57 --prefix user: --count 5 --hold mine --user ann --progress",
             "--log warn demo",
         ] {
             let line = format!("tercet {line}");

@@ -30,5 +30,6 @@ pub mod service;
 pub mod status;
 pub mod stop;
 pub mod users;
+pub mod watching;
 
 pub use run::run;

@@ -9,7 +9,7 @@ use crate::cluster::ClusterError;
 use crate::config::{NodeConfig, TEMPLATE};
 use crate::exit::Exit;
 use crate::stop::{Signals, stdin_closed};
-use crate::{admin, backup, bench, cluster, demo, logging, node, status};
+use crate::{admin, backup, bench, cluster, demo, logging, node, status, watching};
 
 /// What is logged by commands whose own output is what counts.
 const QUIET: &str = "warn";
@@ -65,6 +65,10 @@ pub async fn run() -> Exit {
             Ok(text) => print(&text),
             Err(error) => fail(error.exit(), error),
         },
+        Command::Watch(arguments) => {
+            let watched = watching::watch(arguments).await;
+            watched.map_or_else(|error| fail(Exit::Failed, error), |()| Exit::Good)
+        }
         Command::Node(_) => Exit::Good,
     }
 }

@@ -23,12 +23,13 @@ use common::transport::simulated::Envelope;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use leader::key_value::{Answer, Command, Condition, Operation, Reply as Answered};
+use leader::watch::{Filter, WatchError, WatchFrom, Watched};
 use leader::{
     AckPoint, Config, KeyValue, Member, Node, ReadError, ReadLevel, ReadOptions, ReplicationMode,
     Role, View, Who, WriteError, WriteOptions, Written,
 };
 
-use super::{Broken, Chore, Findings, Place, Strategy};
+use super::{Broken, Chore, Feed, Findings, Place, Strategy};
 use crate::history::{Outcome, Reply};
 use crate::invariant::{Ear, Invariants, Look, Said};
 use crate::ledger::Ledger;
@@ -267,6 +268,29 @@ impl Strategy for Leader {
             receipts
         }
         .boxed()
+    }
+
+    fn feed(&self, node: &LeaderNode) -> Option<Feed> {
+        let node = &node.node;
+        let applied = node.status().applied?;
+        let mut feed = Feed { end: applied.index + 1, ..Feed::default() };
+        let mut watch = node.watch(WatchFrom::Start, Filter::default()).ok()?;
+        // Whatever is applied is there without waiting.
+        while let Some(told) = watch.next().now_or_never() {
+            match told {
+                Ok(Watched::Changes(entry)) if entry.at.index < feed.end => {
+                    let changes = format!("{}: {:?}", entry.at.term, entry.list);
+                    feed.changes.insert(entry.at.index, changes);
+                }
+                Err(WatchError::Compacted { oldest: Some(oldest), .. }) if feed.from == 0 => {
+                    feed.from = oldest.index + 1;
+                    watch = node.watch(WatchFrom::After(oldest), Filter::default()).ok()?;
+                }
+                Ok(_) => break,
+                Err(_) => return None,
+            }
+        }
+        Some(feed)
     }
 
     fn chore(&self, node: &LeaderNode, chore: Chore) -> BoxFuture<'static, ()> {

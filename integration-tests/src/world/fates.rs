@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+
 use super::World;
 use crate::strategy::{Place, Strategy};
 
@@ -51,6 +53,7 @@ pub(super) async fn ask<S: Strategy>(world: Arc<World<S>>) {
         }
     }
     check_rollbacks(&world, &said).await;
+    check_feeds(&world);
     world.count(|stats| stats.fates += said.len() as u64);
 }
 
@@ -89,6 +92,33 @@ async fn check_rollbacks<S: Strategy>(world: &World<S>, said: &BTreeMap<String, 
         world.violated("rollback", format!("{receipt}: lost, and in no rollback file"));
     }
     world.count(|stats| stats.rolled_back += all.len() as u64);
+}
+
+/// Whether the change feeds of all nodes are equal where they say that they are complete.
+fn check_feeds<S: Strategy>(world: &World<S>) {
+    let mut feeds = Vec::new();
+    for place in well(world) {
+        let Some((env, node)) = world.machine(place).running() else { continue };
+        let feed = env.scope(async { world.strategy.feed(&node) }).now_or_never().flatten();
+        feeds.extend(feed.map(|feed| (place, feed)));
+    }
+    for (number, (place, feed)) in feeds.iter().enumerate() {
+        for (other_place, other) in &feeds[..number] {
+            let common = feed.from.max(other.from)..feed.end.min(other.end);
+            if common.is_empty() {
+                continue;
+            }
+            world.count(|stats| stats.watched += common.end - common.start);
+            let differs = common.clone().find(|i| feed.changes.get(i) != other.changes.get(i));
+            if let Some(index) = differs {
+                let (one, two) = (feed.changes.get(&index), other.changes.get(&index));
+                let claim = format!(
+                    "entry {index}: {place} tells {one:?}, and {other_place} tells {two:?}"
+                );
+                world.violated("feed", claim);
+            }
+        }
+    }
 }
 
 /// What one node says, which may die over it.

@@ -38,6 +38,8 @@ pub struct Stats {
     pub fates: u64,
     /// Of those writes, the ones that are lost, as their receipts say.
     pub lost: u64,
+    /// Entries of which two nodes' change feeds were compared.
+    pub watched: u64,
     /// Commands in rollback files at the end, acknowledged or not.
     pub rolled_back: u64,
 }
@@ -73,6 +75,7 @@ impl Stats {
         self.early += other.early;
         self.fates += other.fates;
         self.lost += other.lost;
+        self.watched += other.watched;
         self.rolled_back += other.rolled_back;
         for (kind, times) in &other.faults {
             *self.faults.entry(*kind).or_default() += times;
@@ -106,8 +109,9 @@ impl fmt::Display for Stats {
         )?;
         write!(
             f,
-            "\nnodes       {} boots, {} claims checked after power losses, {} samples compared",
-            self.boots, self.claims, self.samples
+            "\nnodes       {} boots, {} claims checked after power losses, {} samples and the \
+             feeds of {} entries compared",
+            self.boots, self.claims, self.samples, self.watched
         )
     }
 }

@@ -35,6 +35,7 @@ use common::storage::engine::{EngineError, Keyspace, Read};
 
 use crate::rollback::{AbsentKeys, Again};
 use crate::state_machine::{Draft, Refused, Stamp, StateMachine};
+use crate::watch::{Change, ChangedRow};
 
 pub use admission::{MAX_DELETED_KEYS, MAX_KEY_BYTES, MAX_OPERATIONS, MAX_VALUE_BYTES};
 pub use command::{
@@ -104,6 +105,27 @@ impl StateMachine for KeyValue {
 
     fn took_place(&self, reply: &Reply) -> bool {
         matches!(reply, Reply::Transaction { matched: true, .. })
+    }
+
+    fn changes(
+        &self,
+        _: &dyn Read,
+        command: &Command,
+        rows: &[ChangedRow],
+    ) -> Result<Vec<Change>, EngineError> {
+        let swept = matches!(command, Command::Sweep { .. });
+        let data = rows.iter().filter(|row| row.keyspace == DATA);
+        let changes = data.map(|row| {
+            let key = row.key.clone();
+            Ok(match &row.value {
+                Some(record) => {
+                    Change::Put { key, value: Record::decode(&row.key, record.clone())?.value }
+                }
+                None if swept => Change::Expired { key },
+                None => Change::Deleted { key },
+            })
+        });
+        changes.collect()
     }
 
     fn describe(&self, command: &Command) -> String {

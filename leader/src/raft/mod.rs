@@ -46,6 +46,7 @@ use crate::error::{AdminError, OpenError};
 use crate::message::{Cause, Proof, Reply, Request};
 use crate::node::{Member, Role};
 use crate::replication_mode::{Members, Progress};
+use crate::watch::hold::Holds;
 
 use acks::Acks;
 use log_store::LogStore;
@@ -378,6 +379,11 @@ impl Consensus {
         self.0.log.health()
     }
 
+    /// The last entry that the log has let go.
+    pub(crate) fn purged(&self) -> Option<LogPos> {
+        self.0.log.purged()
+    }
+
     /// Per member, the last entry that it is known to hold durably, by proofs of this term.
     pub(crate) fn matched(&self) -> BTreeMap<NodeId, LogPos> {
         self.0.acks.matched()
@@ -580,10 +586,12 @@ impl Consensus {
         done.and(built.map(drop))
     }
 
-    /// Checkpoints the state, and lets the log go but for `keep` entries before it.
+    /// Checkpoints the state, and lets the log go but for `keep` entries before it and for what
+    /// somebody holds.
     pub(crate) async fn checkpoint(
         &self,
         keep: u64,
+        holds: &Holds,
         timeout: Duration,
     ) -> Result<LogPos, AdminError> {
         if self.integrity().quarantined().is_some() {
@@ -617,6 +625,7 @@ impl Consensus {
         if let Some(hold) = self.0.sender.hold() {
             upto = upto.min(hold.saturating_sub(1));
         }
+        let upto = holds.limit(upto, self.disk().bytes);
         if upto > 0 {
             raft.trigger().purge_log(upto).await.map_err(stopping)?;
         }

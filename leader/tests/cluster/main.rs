@@ -15,4 +15,5 @@ mod members;
 mod modes;
 mod rollbacks;
 mod snapshots;
+mod watch;
 mod writes_and_reads;

@@ -5,6 +5,7 @@
 //! other.
 
 pub mod http;
+pub mod lines;
 mod reply;
 
 use std::io;

@@ -15,17 +15,24 @@
 //! | `POST /check` | `{}` or `{"seconds": 60}`: has all nodes compare their states, and waits so long |
 //! | `GET /rollbacks` | this node's rollback files: writes that a failover has lost |
 //! | `GET /rollbacks/NAME` | the commands of one |
+//! | `GET /watch?from=POSITION&prefix=TEXT` | the change feed, as JSON lines that go on |
+//! | `GET /holds` | what keeps this node's log |
+//! | `POST /holds/NAME` | `{"after": "3.57"}`: keeps the log from there on; `DELETE` releases it |
 //! | `POST /rollbacks/NAME` | `{}` or `{"absent": "written"}`: writes again what nobody has touched since |
 //!
 //! Every error is JSON: `{"error": "...", "hint": "..."}`. The server answers from the first moment
 //! of the process, before the log is replayed, so that peers and people can see that it starts.
 //!
-//! There is no authentication yet: whoever reaches the port can change the cluster.
+//! There is no authentication yet but for `/watch` on a node with users, which tells their data:
+//! whoever reaches the port can change the cluster.
 
 mod answer;
+mod basic;
+mod holds;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -34,14 +41,20 @@ use bytes::Bytes;
 use common::ids::NodeId;
 use common::storage::engine::EngineError;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use leader::error::{AdminError, ReadError};
 use leader::rollback::{AbsentKeys, Replayed, RollbackError};
+use leader::watch::{Hold, HoldError};
 use leader::{Member, ReadLevel};
 use serde::Deserialize;
 
 use crate::status::{CheckReport, ClusterReport, LostReport, RollbackReport, StatusReport};
 
+pub(crate) use basic::authorization;
+pub use holds::HoldReport;
 pub use routes::router;
+pub(crate) use watch::Lines;
+pub use watch::{WatchRefused, WatchRequest};
 
 /// A change of the members, as `POST /members` takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -76,6 +89,14 @@ pub trait Admin: Send + Sync {
     fn backup(&self, level: ReadLevel) -> BoxFuture<'_, Result<Pieces, ReadError>>;
     /// Has all members compare their states.
     fn check(&self, timeout: Duration) -> BoxFuture<'_, Result<CheckReport, AdminError>>;
+    /// The change feed, line by line.
+    fn watch(&self, request: WatchRequest) -> Result<BoxStream<'static, String>, WatchRefused>;
+    /// What keeps the log.
+    fn holds(&self) -> Vec<HoldReport>;
+    /// Keeps the log.
+    fn hold(&self, hold: Hold) -> Result<(), HoldError>;
+    /// Ends a hold; whether there was one.
+    fn release(&self, name: &str) -> bool;
     /// The rollback files.
     fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>>;
     /// The commands of one of them.

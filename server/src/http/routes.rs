@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::answer::{error, json, not_rolled, refused, starting, unread};
-use super::{Change, Pieces, Stage};
+use super::{Change, Pieces, Stage, holds, watch};
 
 /// The largest request body, in bytes.
 const LARGEST_BODY: usize = 64 << 10;
@@ -41,6 +41,9 @@ pub fn router(stage: Stage) -> Router {
         .route("/check", page(post(check), "POST"))
         .route("/rollbacks", page(get(rollbacks), "GET"))
         .route("/rollbacks/{name}", page(get(rollback).post(replay), "GET or POST"))
+        .route("/watch", page(get(watch::watch), "GET"))
+        .route("/holds", page(get(holds::list), "GET"))
+        .route("/holds/{name}", page(post(holds::hold).delete(holds::release), "POST or DELETE"))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .with_state(stage)
@@ -59,7 +62,7 @@ async fn unknown(uri: Uri) -> Response {
         StatusCode::NOT_FOUND,
         format!("there is no {}", uri.path()),
         "there are /, /health, /ready, /status, /cluster, /metrics, /members, /transfer, \
-         /backup, /check and /rollbacks",
+         /backup, /check, /rollbacks, /watch and /holds",
     )
 }
 
@@ -100,10 +103,10 @@ async fn members(State(stage): State<Stage>) -> Response {
 }
 
 /// A request's body, or why it could not be taken.
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 /// Reads a request's JSON, whatever content type it claims. An empty body is `{}`.
-fn read<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Box<Response>> {
+pub(super) fn read<T: DeserializeOwned>(body: Body, example: &str) -> Result<T, Box<Response>> {
     let hint = format!("send JSON such as {example}; nothing was changed");
     let refuse = |code, problem: String| Box::new(error(code, problem, &hint));
     let body = body.map_err(|rejected| refuse(rejected.status(), rejected.body_text()))?;

@@ -72,6 +72,28 @@ impl Admin for Fake {
         Box::pin(async move { self.outcome(format!("check {timeout:?}"), report) })
     }
 
+    fn watch(&self, request: WatchRequest) -> Result<BoxStream<'static, String>, WatchRefused> {
+        if request.prefix.as_deref() == Some("refused") {
+            return Err(WatchRefused::Nobody);
+        }
+        let line = format!("{:?} {:?}\n", request.from, request.prefix);
+        Ok(Box::pin(futures::stream::once(async { line })))
+    }
+
+    fn holds(&self) -> Vec<HoldReport> {
+        vec![HoldReport { name: "mine".into(), after: "3.57".into(), ..HoldReport::default() }]
+    }
+
+    fn hold(&self, hold: Hold) -> Result<(), HoldError> {
+        let after = hold.after;
+        self.asked.lock().unwrap().push(format!("hold {} {}", hold.name, hold.lasts.as_secs()));
+        if after.index > 1 { Ok(()) } else { Err(HoldError::Compacted { after }) }
+    }
+
+    fn release(&self, name: &str) -> bool {
+        name == "mine"
+    }
+
     fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>> {
         let file = RollbackReport { name: "0-1-2-3".into(), ..RollbackReport::default() };
         Box::pin(async { Ok(vec![file]) })
@@ -132,6 +154,30 @@ async fn every_page_answers() {
         assert_eq!(answer.code, 200, "{path}");
         assert!(answer.body.contains(part), "{path}: {}", answer.body);
     }
+}
+
+#[tokio::test]
+async fn the_feed_comes_as_lines_and_holds_are_taken_and_released() {
+    let (address, fake) = open(Fake::default()).await;
+    let lines =
+        crate::client::lines::Lines::get(&address, "/watch?from=3.57&prefix=a%20b", None, PATIENCE);
+    let mut lines = lines.await.unwrap().unwrap();
+    let line = lines.next().await.unwrap();
+    assert_eq!(line.as_deref(), Some(r#"Some("3.57") Some("a b")"#));
+    assert_eq!(lines.next().await.unwrap(), None);
+    let refused = get(&address, "/watch?prefix=refused", PATIENCE).await.unwrap();
+    assert_eq!(refused.code, 401, "{}", refused.body);
+    assert_eq!(get(&address, "/watch?form=1", PATIENCE).await.unwrap().code, 400);
+    let answer = get(&address, "/holds", PATIENCE).await.unwrap();
+    assert_eq!(value(&answer)["holds"][0]["after"], "3.57");
+    assert_eq!(post(&address, "/holds/mine", r#"{"after": "3.57"}"#).await.code, 200);
+    assert_eq!(post(&address, "/holds/mine", r#"{"after": "3.1"}"#).await.code, 410);
+    for wrong in ["{}", r#"{"after": "3"}"#, r#"{"after": "3.57", "seconds": 0}"#] {
+        assert_eq!(post(&address, "/holds/mine", wrong).await.code, 400, "{wrong}");
+    }
+    assert_eq!(*fake.asked.lock().unwrap(), ["hold mine 3600", "hold mine 3600"]);
+    let released = request(&address, "DELETE", "/holds/mine", None, PATIENCE).await.unwrap();
+    assert_eq!(value(&released)["released"], true);
 }
 
 #[tokio::test]

@@ -1,19 +1,22 @@
 //! The real node behind the HTTP pages.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use common::ids::NodeId;
 use common::receipt::Receipt;
 use futures::future::{BoxFuture, join_all, ready};
+use futures::stream::BoxStream;
 use leader::error::{AdminError, ReadError};
 use leader::rollback::{AbsentKeys, Replayed, RollbackError};
 use leader::state_machine::StateMachine;
+use leader::watch::{Hold, HoldError};
 use leader::{ReadLevel, ReadOptions, Role};
 
 use crate::client::http;
 use crate::config::NodeConfig;
-use crate::http::{Admin, Change, Pieces};
+use crate::http::{Admin, Change, HoldReport, Lines, Pieces, WatchRefused, WatchRequest};
 use crate::listener::Service;
 use crate::metrics::{Watched, render};
 use crate::node::Replica;
@@ -35,6 +38,8 @@ pub(super) struct Desk {
     pub(super) service: Arc<Service>,
     pub(super) watched: Arc<Watched>,
     pub(super) begun: Instant,
+    /// How many watch the change feed.
+    pub(super) watchers: Arc<AtomicUsize>,
 }
 
 impl Desk {
@@ -125,6 +130,23 @@ impl Admin for Desk {
 
     fn check(&self, timeout: Duration) -> BoxFuture<'_, Result<CheckReport, AdminError>> {
         Box::pin(async move { self.replica.check(timeout).await.map(CheckReport::from) })
+    }
+
+    fn watch(&self, request: WatchRequest) -> Result<BoxStream<'static, String>, WatchRefused> {
+        let source = (&self.replica, &self.service.users);
+        Ok(Lines::open(source, &self.watchers, &request)?.stream())
+    }
+
+    fn holds(&self) -> Vec<HoldReport> {
+        self.replica.holds().into_iter().map(HoldReport::from).collect()
+    }
+
+    fn hold(&self, hold: Hold) -> Result<(), HoldError> {
+        self.replica.hold(hold)
+    }
+
+    fn release(&self, name: &str) -> bool {
+        self.replica.release(name)
     }
 
     fn rollbacks(&self) -> BoxFuture<'_, Result<Vec<RollbackReport>, RollbackError>> {

@@ -252,6 +252,7 @@ async fn open_and_serve(
         service: service.clone(),
         watched: watched.clone(),
         begun,
+        watchers: Arc::default(),
     }));
     let watch = tokio::spawn(watch_leader(replica.clone(), watched));
     let introduce = tokio::spawn(introduce(replica.clone(), transport.clone()));

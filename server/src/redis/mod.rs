@@ -24,6 +24,7 @@
 mod admission;
 mod again;
 mod apply;
+mod changes;
 mod collection;
 mod command;
 mod cut;
@@ -47,6 +48,7 @@ use common::clock::Hlc;
 use common::storage::engine::{EngineError, Keyspace, Read};
 use leader::rollback::{AbsentKeys, Again};
 use leader::state_machine::{Draft, Refused, Stamp, StateMachine};
+use leader::watch::{Change, ChangedRow};
 
 pub use admission::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 pub use command::{
@@ -125,6 +127,15 @@ impl StateMachine for Redis {
 
     fn took_place(&self, reply: &Reply) -> bool {
         *reply != Reply::NotDone
+    }
+
+    fn changes(
+        &self,
+        state: &dyn Read,
+        command: &Command,
+        rows: &[ChangedRow],
+    ) -> Result<Vec<Change>, EngineError> {
+        changes::changes(state, command, rows)
     }
 
     fn describe(&self, command: &Command) -> String {

@@ -36,6 +36,12 @@ impl Applier for NoReplica {
     fn apply(&self, _: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError> {
         unimplemented!()
     }
+    fn feed(&self) -> Result<crate::watch::feed::FeedCut, EngineError> {
+        unimplemented!()
+    }
+    fn trim_feed(&self, _: common::ids::LogPos) -> Result<bool, EngineError> {
+        unimplemented!()
+    }
     async fn checkpoint(&self) -> Result<Applied, EngineError> {
         unimplemented!()
     }

@@ -1,5 +1,6 @@
 //! The machine against tables, a model, itself, and golden bytes.
 
+mod changes;
 mod elements;
 mod golden;
 mod model;

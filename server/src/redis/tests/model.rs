@@ -423,7 +423,7 @@ fn single() -> impl Strategy<Value = Command> {
 }
 
 /// Commands, each with whether it begins a new entry and how many milliseconds pass before it.
-fn story() -> impl Strategy<Value = Vec<(Command, bool, u64)>> {
+pub(super) fn story() -> impl Strategy<Value = Vec<(Command, bool, u64)>> {
     prop::collection::vec((command(), any::<bool>(), 0..8_u64), 0..50)
 }
 
