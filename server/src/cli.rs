@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{admin, bench, cluster};
+use crate::{admin, bench, certificates, cluster};
 
 /// A replicated key-value store that speaks the Redis protocol.
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ pub enum Command {
     Transfer(admin::Transfer),
     /// Show the writes that a node has lost to a failover, or write them again.
     Rollbacks(admin::Rollbacks),
+    /// Make certificates to try TLS with: an authority, one for each node, one for clients.
+    Certificates(certificates::Arguments),
     /// Measure throughput and latencies over the Redis protocol.
     Bench(bench::Arguments),
 }
@@ -88,6 +90,7 @@ mod tests {
             ("tercet cluster --nodes 0", "1..=15"),
             ("tercet cluster --base-port 65000", "65000"),
             ("tercet cluster --strategy raft", "leader"),
+            ("tercet certificates", "<FOLDER>"),
             ("tercet node", "--config"),
             ("tercet node --config a --print-config", "cannot be used with"),
             ("tercet dmeo", "demo"),
@@ -110,6 +113,8 @@ mod tests {
             "transfer --to 2",
             "rollbacks",
             "rollbacks replay 0-1-2-3 --absent-keys",
+            "certificates folder --nodes 5 --host a --host 10.0.0.1 --days 30",
+            "cluster --tls",
             "--log warn demo",
         ] {
             let line = format!("tercet {line}");

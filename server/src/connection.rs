@@ -17,8 +17,10 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use common::token::LogToken;
@@ -26,7 +28,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use leader::ReadLevel;
 use leader::error::{ReadError, WriteError};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 
 use crate::backend::{Applied, View};
@@ -35,6 +37,8 @@ use crate::command::{
     Action, Queued, Session, Show, Watched, answer, explore, fate, handle, read_failure,
     transaction_command, transaction_reply, wait_for_replicas, write_failure,
 };
+use crate::line::Line;
+use crate::patience::{Awaited, Patience};
 use crate::redis::{Command, Cut, Query, Reply};
 use crate::resp::{Request, Requests, Value, Version};
 use crate::service::{Counters, Service};
@@ -43,6 +47,8 @@ use crate::service::{Counters, Service};
 const READ_BYTES: usize = 16 << 10;
 /// The most bytes of a request of somebody who has not shown a password.
 const STRANGER_BYTES: usize = 16 << 10;
+/// How long the farewell of TLS may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// An empty buffer for replies over this size is given back.
 const KEPT_BYTES: usize = 64 << 10;
 
@@ -61,6 +67,9 @@ pub(crate) struct Connection {
     waits: usize,
     /// Replies that were not sent yet.
     out: BytesMut,
+    /// The line holds nothing back of what it was given.
+    flushed: bool,
+    patience: Patience,
     /// No complete request is left in the bytes that were read.
     hungry: bool,
     /// The client has closed its side.
@@ -144,6 +153,7 @@ impl Connection {
         Self {
             requests: Requests::new(request_limit(&service, service.users.is_open())),
             session: Session::new(client, &service.users),
+            patience: Patience::new(&service.limits),
             service,
             queue: VecDeque::new(),
             held: None,
@@ -151,6 +161,7 @@ impl Connection {
             writes: 0,
             waits: 0,
             out: BytesMut::new(),
+            flushed: true,
             hungry: true,
             received_all: false,
             ended: false,
@@ -161,7 +172,19 @@ impl Connection {
 
     /// Serves the connection until it ends, or until `stop` says so and what is in flight is
     /// answered.
-    pub(crate) async fn run(mut self, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(mut self, mut line: Line, stop: watch::Receiver<bool>) {
+        // An error means that the client is gone, or that nobody waits for it any more.
+        let _ = self.converse(&mut line, stop).await;
+        if line.is_tls() {
+            let _ = tokio::time::timeout(FAREWELL, line.shutdown()).await;
+        }
+    }
+
+    async fn converse(
+        &mut self,
+        line: &mut Line,
+        mut stop: watch::Receiver<bool>,
+    ) -> io::Result<()> {
         let client = Arc::clone(&self.session.client);
         let mut stopping = false;
         loop {
@@ -173,38 +196,58 @@ impl Connection {
                 tokio::task::coop::consume_budget().await;
                 continue;
             }
-            if self.send(&stream).is_err() {
-                return;
+            if let Poll::Ready(Err(error)) =
+                poll_fn(|cx| Poll::Ready(self.poll_send(cx, line))).await
+            {
+                return Err(error);
             }
-            if self.ended && self.queue.is_empty() && self.out.is_empty() {
-                return;
+            if self.ended && self.queue.is_empty() && self.is_sent() {
+                return Ok(());
             }
             if self.can_start() {
                 continue;
             }
             // A client that never lets this task wait must not keep the others waiting.
             tokio::task::coop::consume_budget().await;
-            let (reads, writes) = (self.wants_more(), !self.out.is_empty());
-            let waits = !self.queue.is_empty() && self.has_room();
             tokio::select! {
-                () = poll_fn(|cx| self.poll_replies(cx)), if waits => {}
-                ready = stream.readable(), if reads => {
-                    if ready.is_err() || self.receive(&stream).is_err() {
-                        return;
-                    }
-                }
-                ready = stream.writable(), if writes => {
-                    if ready.is_err() {
-                        return;
-                    }
-                }
-                () = client.killed() => return,
+                event = poll_fn(|cx| self.poll_event(cx, line)) => event?,
+                () = client.killed() => return Ok(()),
                 changed = stop.changed(), if !stopping => {
                     stopping = true;
                     self.ended |= changed.is_err() || *stop.borrow();
                 }
             }
         }
+    }
+
+    /// Ready when there is a reply, when the client has sent or taken something, and with an error
+    /// when it was waited for in vain.
+    fn poll_event(&mut self, cx: &mut Context<'_>, line: &mut Line) -> Poll<io::Result<()>> {
+        let answers = !self.queue.is_empty() && self.has_room();
+        if answers && self.poll_replies(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.wants_more()
+            && let Poll::Ready(received) = self.poll_receive(cx, line)
+        {
+            return Poll::Ready(received);
+        }
+        if !self.is_sent()
+            && let Poll::Ready(sent) = self.poll_send(cx, line)
+        {
+            return Poll::Ready(sent);
+        }
+        let awaited = match (self.is_sent(), self.queue.is_empty()) {
+            (false, _) => Awaited::Taking,
+            (true, true) => Awaited::Request,
+            (true, false) => Awaited::Nothing,
+        };
+        self.patience.poll_over(cx, awaited).map(|awaited| {
+            Counters::add(&self.service.counters().timed_out, 1);
+            let client = &self.session.client;
+            tracing::info!(remote = client.peer, ?awaited, "a client was waited for in vain");
+            Err(io::ErrorKind::TimedOut.into())
+        })
     }
 
     /// Starts requests as long as there are complete ones, order allows it and bounds hold.
@@ -497,40 +540,69 @@ impl Connection {
             && (self.hungry || self.requests.buffered() < self.service.limits.waiting_bytes)
     }
 
-    fn receive(&mut self, stream: &TcpStream) -> io::Result<()> {
+    fn poll_receive(&mut self, cx: &mut Context<'_>, line: &mut Line) -> Poll<io::Result<()>> {
         let buffer = self.requests.buffer();
         buffer.reserve(READ_BYTES);
-        match stream.try_read_buf(buffer) {
-            // The client sends no more; what it has sent completely is answered.
-            Ok(0) => {
+        let received = match line.poll_receive(cx, buffer) {
+            Poll::Pending => return Poll::Pending,
+            // Without the farewell of TLS. Requests carry their lengths: half of one is not taken.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            Poll::Ready(received) => received,
+        };
+        Poll::Ready(received.map(|count| {
+            if count == 0 {
+                // The client sends no more; what it has sent completely is answered.
                 self.received_all = true;
-                Ok(())
-            }
-            Ok(count) => {
+            } else {
                 self.hungry = false;
+                self.patience.heard();
                 Counters::add(&self.service.counters().bytes_in, count as u64);
-                Ok(())
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
-        }
+        }))
     }
 
-    fn send(&mut self, stream: &TcpStream) -> io::Result<()> {
+    /// Whether all replies that are there are on their way.
+    fn is_sent(&self) -> bool {
+        self.out.is_empty() && self.flushed
+    }
+
+    /// Sends what the client takes. Ready if that is something, or if there is nothing more.
+    fn poll_send(&mut self, cx: &mut Context<'_>, line: &mut Line) -> Poll<io::Result<()>> {
+        let mut progress = Poll::Pending;
         while !self.out.is_empty() {
-            match stream.try_write(&self.out) {
-                Ok(count) => {
+            match Pin::new(&mut *line).poll_write(cx, &self.out) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => {
                     Counters::add(&self.service.counters().bytes_out, count as u64);
                     self.out.advance(count);
+                    self.flushed = false;
+                    self.patience.took(self.out.len());
+                    progress = Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.patience.waits();
+                    return progress;
+                }
+            }
+        }
+        if !self.flushed {
+            match Pin::new(line).poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.flushed = true;
+                    self.patience.took(0);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.patience.waits();
+                    return progress;
+                }
             }
         }
         if self.out.capacity() > KEPT_BYTES {
             self.out = BytesMut::new();
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     /// Adds to the counters what has happened since the last time.
@@ -538,6 +610,7 @@ impl Connection {
         let counters = self.service.counters();
         if self.answered > 0 {
             self.session.client.touch(self.session.command);
+            self.patience.heard();
         }
         Counters::add(&counters.commands, std::mem::take(&mut self.answered));
         Counters::add(&counters.errors, std::mem::take(&mut self.errors));

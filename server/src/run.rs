@@ -9,7 +9,7 @@ use crate::cluster::ClusterError;
 use crate::config::{NodeConfig, TEMPLATE};
 use crate::exit::Exit;
 use crate::stop::{Signals, stdin_closed};
-use crate::{admin, bench, cluster, demo, logging, node, status};
+use crate::{admin, bench, certificates, cluster, demo, logging, node, status};
 
 /// What is logged by commands whose own output is what counts.
 const QUIET: &str = "warn";
@@ -52,6 +52,13 @@ pub async fn run() -> Exit {
         Command::Members(arguments) => shown(admin::members(arguments).await),
         Command::Transfer(arguments) => shown(admin::transfer(arguments).await),
         Command::Rollbacks(arguments) => shown(admin::rollbacks(arguments).await),
+        Command::Certificates(arguments) => match certificates::make(arguments) {
+            Ok(folder) => {
+                print!("{}", certificates::describe(arguments, &folder));
+                Exit::Good
+            }
+            Err(error) => fail(Exit::Failed, error),
+        },
         Command::Node(_) => Exit::Good,
     }
 }
