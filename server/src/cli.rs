@@ -113,6 +113,8 @@ mod tests {
             "transfer --to 2",
             "rollbacks",
             "rollbacks replay 0-1-2-3 --absent-keys",
+            "bench --tls",
+            "bench --address a:1 --certificates folder",
             "certificates folder --nodes 5 --host a --host 10.0.0.1 --days 30",
             "cluster --tls",
             "--log warn demo",
