@@ -254,6 +254,7 @@ fn server_name(node: NodeId) -> std::io::Result<ServerName<'static>> {
     ServerName::try_from(node_name(node)).map_err(std::io::Error::other)
 }
 
+#[expect(clippy::disallowed_methods, reason = "configuration, read before anything is simulated")]
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|source| TlsError::Unreadable { path: path.to_owned(), source })
 }

@@ -14,21 +14,22 @@
 //! Everything is bounded: requests in flight, replies not taken by the client, bytes read ahead. When
 //! a bound is reached the client's bytes stay in the network and only this client waits.
 
+mod traffic;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use common::token::LogToken;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use leader::ReadLevel;
 use leader::error::{ReadError, WriteError};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
 use crate::backend::{Applied, View};
@@ -38,19 +39,15 @@ use crate::command::{
     transaction_command, transaction_reply, wait_for_replicas, write_failure,
 };
 use crate::line::Line;
-use crate::patience::{Awaited, Patience};
+use crate::patience::Patience;
 use crate::redis::{Command, Cut, Query, Reply};
 use crate::resp::{Request, Requests, Value, Version};
 use crate::service::{Counters, Service};
 
-/// Bytes that one read asks for.
-const READ_BYTES: usize = 16 << 10;
 /// The most bytes of a request of somebody who has not shown a password.
 const STRANGER_BYTES: usize = 16 << 10;
 /// How long the farewell of TLS may take.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// An empty buffer for replies over this size is given back.
-const KEPT_BYTES: usize = 64 << 10;
 
 /// A connection between its socket and the node.
 pub(crate) struct Connection {
@@ -218,36 +215,6 @@ impl Connection {
                 }
             }
         }
-    }
-
-    /// Ready when there is a reply, when the client has sent or taken something, and with an error
-    /// when it was waited for in vain.
-    fn poll_event(&mut self, cx: &mut Context<'_>, line: &mut Line) -> Poll<io::Result<()>> {
-        let answers = !self.queue.is_empty() && self.has_room();
-        if answers && self.poll_replies(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        if self.wants_more()
-            && let Poll::Ready(received) = self.poll_receive(cx, line)
-        {
-            return Poll::Ready(received);
-        }
-        if !self.is_sent()
-            && let Poll::Ready(sent) = self.poll_send(cx, line)
-        {
-            return Poll::Ready(sent);
-        }
-        let awaited = match (self.is_sent(), self.queue.is_empty()) {
-            (false, _) => Awaited::Taking,
-            (true, true) => Awaited::Request,
-            (true, false) => Awaited::Nothing,
-        };
-        self.patience.poll_over(cx, awaited).map(|awaited| {
-            Counters::add(&self.service.counters().timed_out, 1);
-            let client = &self.session.client;
-            tracing::info!(remote = client.peer, ?awaited, "a client was waited for in vain");
-            Err(io::ErrorKind::TimedOut.into())
-        })
     }
 
     /// Starts requests as long as there are complete ones, order allows it and bounds hold.
@@ -530,79 +497,6 @@ impl Connection {
             Some(_) => self.queue.is_empty(),
         };
         next && !self.ended && self.has_room() && self.in_flight < self.service.limits.pipeline
-    }
-
-    /// Whether bytes of the client are taken now: those of a request that is not complete, and a
-    /// bounded number of others, so that a client that writes before it reads is not stuck early.
-    fn wants_more(&self) -> bool {
-        !self.ended
-            && !self.received_all
-            && (self.hungry || self.requests.buffered() < self.service.limits.waiting_bytes)
-    }
-
-    fn poll_receive(&mut self, cx: &mut Context<'_>, line: &mut Line) -> Poll<io::Result<()>> {
-        let buffer = self.requests.buffer();
-        buffer.reserve(READ_BYTES);
-        let received = match line.poll_receive(cx, buffer) {
-            Poll::Pending => return Poll::Pending,
-            // Without the farewell of TLS. Requests carry their lengths: half of one is not taken.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-            Poll::Ready(received) => received,
-        };
-        Poll::Ready(received.map(|count| {
-            if count == 0 {
-                // The client sends no more; what it has sent completely is answered.
-                self.received_all = true;
-            } else {
-                self.hungry = false;
-                self.patience.heard();
-                Counters::add(&self.service.counters().bytes_in, count as u64);
-            }
-        }))
-    }
-
-    /// Whether all replies that are there are on their way.
-    fn is_sent(&self) -> bool {
-        self.out.is_empty() && self.flushed
-    }
-
-    /// Sends what the client takes. Ready if that is something, or if there is nothing more.
-    fn poll_send(&mut self, cx: &mut Context<'_>, line: &mut Line) -> Poll<io::Result<()>> {
-        let mut progress = Poll::Pending;
-        while !self.out.is_empty() {
-            match Pin::new(&mut *line).poll_write(cx, &self.out) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => {
-                    Counters::add(&self.service.counters().bytes_out, count as u64);
-                    self.out.advance(count);
-                    self.flushed = false;
-                    self.patience.took(self.out.len());
-                    progress = Poll::Ready(Ok(()));
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    self.patience.waits();
-                    return progress;
-                }
-            }
-        }
-        if !self.flushed {
-            match Pin::new(line).poll_flush(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.flushed = true;
-                    self.patience.took(0);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    self.patience.waits();
-                    return progress;
-                }
-            }
-        }
-        if self.out.capacity() > KEPT_BYTES {
-            self.out = BytesMut::new();
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// Adds to the counters what has happened since the last time.
