@@ -88,7 +88,7 @@ const MISSES: Name = ("tercet_key_misses_total", Kind::Counter, "reads that did 
 const BYTES_IN: Name = ("tercet_client_bytes_in_total", Kind::Counter, "bytes from clients");
 const BYTES_OUT: Name = ("tercet_client_bytes_out_total", Kind::Counter, "bytes to clients");
 
-const ALL: [Name; 31] = [
+const ALL: [Name; 33] = [
     UP,
     ROLE,
     TERM,
@@ -113,6 +113,8 @@ const ALL: [Name; 31] = [
     CONNECTIONS,
     ACCEPTED,
     REFUSED,
+    TIMED_OUT,
+    HANDSHAKES,
     COMMANDS,
     ERRORS,
     PROTOCOL,
