@@ -218,7 +218,7 @@ async fn the_limits_of_the_file_hold() {
     drop(Cluster::create(tercet(), folder.path(), &layout, BasePort::Free).unwrap());
     let file = folder.path().join("node-1.toml");
     let text = fs::read_to_string(&file).unwrap();
-    let limits = "[limits]\nclients = 1\nidle_timeout = \"500ms\"\nrequest_bytes = \"16KiB\"\n";
+    let limits = "[limits]\nclients = 1\nidle_timeout = \"2s\"\nrequest_bytes = \"16KiB\"\n";
     fs::write(&file, format!("{text}\n{limits}")).unwrap();
     let mut cluster = Cluster::existing(tercet(), folder.path()).unwrap();
     cluster.start_all().await.unwrap();

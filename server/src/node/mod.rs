@@ -239,8 +239,9 @@ async fn open_and_serve(
         .await
         .map_err(|source| NodeError::Open { folder, source })?;
     info!("node {} serves: {}", config.id, config.advertised);
-    let on = |there: bool| if there { "TLS only" } else { "no TLS" };
-    info!(clients = on(config.tls.clients.is_some()), peers = on(config.tls.peers.is_some()));
+    let how = |tls: bool| if tls { "by TLS only" } else { "in the open" };
+    let (by_clients, by_peers) = (config.tls.clients.is_some(), config.tls.peers.is_some());
+    info!("clients connect {}, other nodes {}", how(by_clients), how(by_peers));
 
     let watched = Arc::new(Watched::default());
     let service = service(&config, &replica);

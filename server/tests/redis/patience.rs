@@ -14,7 +14,7 @@ use crate::support::{PATIENCE, Server, encode};
 #[test]
 fn a_silent_client_is_let_go_after_the_idle_timeout() {
     let mut limits = Limits::default();
-    limits.idle = Some(Duration::from_millis(300));
+    limits.idle = Some(Duration::from_secs(1));
     let server = Server::start_with(Arc::new(Local::new()), limits);
     let (silent, mut busy) = (server.connect(), server.connect());
     let mut partial = server.connect();
@@ -31,8 +31,8 @@ fn a_silent_client_is_let_go_after_the_idle_timeout() {
 #[test]
 fn a_client_that_waits_for_us_is_not_idle() {
     let mut limits = Limits::default();
-    limits.idle = Some(Duration::from_millis(100));
-    let server = Server::start_with(Slow::new(Duration::from_millis(500)), limits);
+    limits.idle = Some(Duration::from_millis(700));
+    let server = Server::start_with(Slow::new(Duration::from_millis(1500)), limits);
     let mut client = server.connect();
     assert_eq!(client.say("SET a 1"), Value::OK);
     assert!(client.rest().is_empty(), "but then it is, and closed");

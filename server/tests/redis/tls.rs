@@ -179,7 +179,7 @@ fn a_handshake_has_a_deadline_and_counts_as_a_client() {
     let office = Office::new();
     let mut limits = Limits::default();
     limits.connections = 1;
-    limits.handshake = Duration::from_millis(500);
+    limits.handshake = Duration::from_secs(2);
     let server = Server::start_tls(limits, office.server(None));
     let silent = server.open();
     server.until("it is a client", |c| c.open.load(Relaxed) == 1);
