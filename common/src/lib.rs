@@ -13,5 +13,7 @@ pub mod outcome;
 pub mod receipt;
 pub mod seal;
 pub mod storage;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod token;
 pub mod transport;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{admin, backup, bench, cluster, watching};
+use crate::{admin, backup, bench, certificates, cluster, watching};
 
 /// A replicated key-value store that speaks the Redis protocol.
 #[derive(Debug, Parser)]
@@ -48,6 +48,8 @@ pub enum Command {
     Restore(backup::Restore),
     /// Print what is changed, as JSON lines, from now or any position on.
     Watch(watching::Arguments),
+    /// Make certificates to try TLS with: an authority, one for each node, one for clients.
+    Certificates(certificates::Arguments),
     /// Measure throughput and latencies over the Redis protocol.
     Bench(bench::Arguments),
 }
@@ -98,6 +100,7 @@ mod tests {
             ("tercet cluster --nodes 0", "1..=15"),
             ("tercet cluster --base-port 65000", "65000"),
             ("tercet cluster --strategy raft", "leader"),
+            ("tercet certificates", "<FOLDER>"),
             ("tercet node", "--config"),
             ("tercet node --config a --print-config", "cannot be used with"),
             ("tercet backup", "<FILE>"),
@@ -128,6 +131,10 @@ mod tests {
             "verify file",
             "restore file --config node.toml --data folder --cluster-id 00ff",
             "watch --from 3.57 --prefix user: --count 5 --hold mine --user ann --progress",
+            "bench --tls",
+            "bench --address a:1 --certificates folder",
+            "certificates folder --nodes 5 --host a --host 10.0.0.1 --days 30",
+            "cluster --tls",
             "--log warn demo",
         ] {
             let line = format!("tercet {line}");

@@ -14,19 +14,22 @@
 //! Everything is bounded: requests in flight, replies not taken by the client, bytes read ahead. When
 //! a bound is reached the client's bytes stay in the network and only this client waits.
 
+mod traffic;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use common::token::LogToken;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use leader::ReadLevel;
 use leader::error::{ReadError, WriteError};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
 use crate::backend::{Applied, View};
@@ -35,16 +38,16 @@ use crate::command::{
     Action, Queued, Session, Show, Watched, answer, explore, fate, handle, read_failure,
     transaction_command, transaction_reply, wait_for_replicas, write_failure,
 };
+use crate::line::Line;
+use crate::patience::Patience;
 use crate::redis::{Command, Cut, Query, Reply};
 use crate::resp::{Request, Requests, Value, Version};
 use crate::service::{Counters, Service};
 
-/// Bytes that one read asks for.
-const READ_BYTES: usize = 16 << 10;
 /// The most bytes of a request of somebody who has not shown a password.
 const STRANGER_BYTES: usize = 16 << 10;
-/// An empty buffer for replies over this size is given back.
-const KEPT_BYTES: usize = 64 << 10;
+/// How long the farewell of TLS may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A connection between its socket and the node.
 pub(crate) struct Connection {
@@ -61,6 +64,9 @@ pub(crate) struct Connection {
     waits: usize,
     /// Replies that were not sent yet.
     out: BytesMut,
+    /// The line holds nothing back of what it was given.
+    flushed: bool,
+    patience: Patience,
     /// No complete request is left in the bytes that were read.
     hungry: bool,
     /// The client has closed its side.
@@ -144,6 +150,7 @@ impl Connection {
         Self {
             requests: Requests::new(request_limit(&service, service.users.is_open())),
             session: Session::new(client, &service.users),
+            patience: Patience::new(&service.limits),
             service,
             queue: VecDeque::new(),
             held: None,
@@ -151,6 +158,7 @@ impl Connection {
             writes: 0,
             waits: 0,
             out: BytesMut::new(),
+            flushed: true,
             hungry: true,
             received_all: false,
             ended: false,
@@ -161,7 +169,19 @@ impl Connection {
 
     /// Serves the connection until it ends, or until `stop` says so and what is in flight is
     /// answered.
-    pub(crate) async fn run(mut self, stream: TcpStream, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(mut self, mut line: Line, stop: watch::Receiver<bool>) {
+        // An error means that the client is gone, or that nobody waits for it any more.
+        let _ = self.converse(&mut line, stop).await;
+        if line.is_tls() {
+            let _ = tokio::time::timeout(FAREWELL, line.shutdown()).await;
+        }
+    }
+
+    async fn converse(
+        &mut self,
+        line: &mut Line,
+        mut stop: watch::Receiver<bool>,
+    ) -> io::Result<()> {
         let client = Arc::clone(&self.session.client);
         let mut stopping = false;
         loop {
@@ -173,32 +193,22 @@ impl Connection {
                 tokio::task::coop::consume_budget().await;
                 continue;
             }
-            if self.send(&stream).is_err() {
-                return;
+            if let Poll::Ready(Err(error)) =
+                poll_fn(|cx| Poll::Ready(self.poll_send(cx, line))).await
+            {
+                return Err(error);
             }
-            if self.ended && self.queue.is_empty() && self.out.is_empty() {
-                return;
+            if self.ended && self.queue.is_empty() && self.is_sent() {
+                return Ok(());
             }
             if self.can_start() {
                 continue;
             }
             // A client that never lets this task wait must not keep the others waiting.
             tokio::task::coop::consume_budget().await;
-            let (reads, writes) = (self.wants_more(), !self.out.is_empty());
-            let waits = !self.queue.is_empty() && self.has_room();
             tokio::select! {
-                () = poll_fn(|cx| self.poll_replies(cx)), if waits => {}
-                ready = stream.readable(), if reads => {
-                    if ready.is_err() || self.receive(&stream).is_err() {
-                        return;
-                    }
-                }
-                ready = stream.writable(), if writes => {
-                    if ready.is_err() {
-                        return;
-                    }
-                }
-                () = client.killed() => return,
+                event = poll_fn(|cx| self.poll_event(cx, line)) => event?,
+                () = client.killed() => return Ok(()),
                 changed = stop.changed(), if !stopping => {
                     stopping = true;
                     self.ended |= changed.is_err() || *stop.borrow();
@@ -489,55 +499,12 @@ impl Connection {
         next && !self.ended && self.has_room() && self.in_flight < self.service.limits.pipeline
     }
 
-    /// Whether bytes of the client are taken now: those of a request that is not complete, and a
-    /// bounded number of others, so that a client that writes before it reads is not stuck early.
-    fn wants_more(&self) -> bool {
-        !self.ended
-            && !self.received_all
-            && (self.hungry || self.requests.buffered() < self.service.limits.waiting_bytes)
-    }
-
-    fn receive(&mut self, stream: &TcpStream) -> io::Result<()> {
-        let buffer = self.requests.buffer();
-        buffer.reserve(READ_BYTES);
-        match stream.try_read_buf(buffer) {
-            // The client sends no more; what it has sent completely is answered.
-            Ok(0) => {
-                self.received_all = true;
-                Ok(())
-            }
-            Ok(count) => {
-                self.hungry = false;
-                Counters::add(&self.service.counters().bytes_in, count as u64);
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn send(&mut self, stream: &TcpStream) -> io::Result<()> {
-        while !self.out.is_empty() {
-            match stream.try_write(&self.out) {
-                Ok(count) => {
-                    Counters::add(&self.service.counters().bytes_out, count as u64);
-                    self.out.advance(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        if self.out.capacity() > KEPT_BYTES {
-            self.out = BytesMut::new();
-        }
-        Ok(())
-    }
-
     /// Adds to the counters what has happened since the last time.
     fn count(&mut self) {
         let counters = self.service.counters();
         if self.answered > 0 {
             self.session.client.touch(self.session.command);
+            self.patience.heard();
         }
         Counters::add(&counters.commands, std::mem::take(&mut self.answered));
         Counters::add(&counters.errors, std::mem::take(&mut self.errors));

@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 
 use crate::clients::Client;
 use crate::connection::Connection;
+use crate::handshake::{Refusal, secure};
+use crate::line::Line;
 pub use crate::service::{Counters, Identity, Limits, Service};
 
 /// How long accepting rests after it has failed, which it does when there are no descriptors left.
@@ -59,8 +61,11 @@ fn accept(
     let counters = service.counters();
     if connections.len() >= service.limits.connections {
         Counters::add(&counters.refused, 1);
-        // As far as it goes without waiting: the client is told, and not waited for.
-        let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+        // As far as it goes without waiting: the client is told, and not waited for. Under TLS only
+        // a handshake would let it read that, which is what there is no room for.
+        if service.tls.is_none() {
+            let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+        }
         return;
     }
     // Replies are written whole: waiting for more would only delay them.
@@ -72,12 +77,34 @@ fn accept(
     Counters::add(&counters.accepted, 1);
     counters.open.fetch_add(1, Ordering::Relaxed);
     let open = Open { service: Arc::clone(service), client: Arc::clone(&client) };
-    let connection = Connection::new(Arc::clone(service), client);
-    let stopped = stopped.clone();
+    let mut stopped = stopped.clone();
     connections.spawn(async move {
-        let _open = open;
-        connection.run(stream, stopped).await;
+        let line = tokio::select! {
+            line = greeted(&open.service, &open.client, stream) => line,
+            () = open.client.killed() => None,
+            _ = stopped.changed() => None,
+        };
+        if let Some(line) = line {
+            let connection = Connection::new(Arc::clone(&open.service), Arc::clone(&open.client));
+            connection.run(line, stopped).await;
+        }
     });
+}
+
+/// The connection, ready for requests: at once, or after the handshake of TLS.
+async fn greeted(service: &Service, client: &Client, stream: TcpStream) -> Option<Line> {
+    let Some(tls) = &service.tls else { return Some(Line::Plain(stream)) };
+    let limit = service.limits.handshake;
+    let secured = tokio::time::timeout(limit, Box::pin(secure(stream, tls))).await;
+    let why = match secured {
+        Ok(Ok(line)) => return Some(line),
+        Ok(Err(Refusal::Gone)) => return None,
+        Ok(Err(Refusal::Refused(why))) => why,
+        Err(_) => format!("there was no handshake of TLS within {limit:?}"),
+    };
+    Counters::add(&service.counters().handshakes_failed, 1);
+    tracing::info!(remote = client.peer, why, "a client was refused");
+    None
 }
 
 /// An open connection is listed and counted, however it ends.

@@ -65,6 +65,16 @@ const REFUSED: Name = (
     Kind::Counter,
     "connections of clients refused because there were too many",
 );
+const TIMED_OUT: Name = (
+    "tercet_connections_timed_out_total",
+    Kind::Counter,
+    "connections closed because the client was silent or took no replies",
+);
+const HANDSHAKES: Name = (
+    "tercet_handshakes_failed_total",
+    Kind::Counter,
+    "connections closed because the handshake of TLS failed",
+);
 const COMMANDS: Name = ("tercet_commands_total", Kind::Counter, "commands answered");
 const ERRORS: Name =
     ("tercet_command_errors_total", Kind::Counter, "commands answered with an error");
@@ -84,7 +94,7 @@ const QUARANTINED: Name = (
     "1 while the node serves no reads, since its state was found to be wrong",
 );
 
-const ALL: [Name; 32] = [
+const ALL: [Name; 34] = [
     UP,
     ROLE,
     TERM,
@@ -110,6 +120,8 @@ const ALL: [Name; 32] = [
     CONNECTIONS,
     ACCEPTED,
     REFUSED,
+    TIMED_OUT,
+    HANDSHAKES,
     COMMANDS,
     ERRORS,
     PROTOCOL,
@@ -200,6 +212,8 @@ pub fn render(report: &StatusReport, counters: Option<&Counters>, watched: &Watc
         (CONNECTIONS, &counters.open),
         (ACCEPTED, &counters.accepted),
         (REFUSED, &counters.refused),
+        (TIMED_OUT, &counters.timed_out),
+        (HANDSHAKES, &counters.handshakes_failed),
         (COMMANDS, &counters.commands),
         (ERRORS, &counters.errors),
         (PROTOCOL, &counters.protocol_errors),

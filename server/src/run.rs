@@ -9,7 +9,7 @@ use crate::cluster::ClusterError;
 use crate::config::{NodeConfig, TEMPLATE};
 use crate::exit::Exit;
 use crate::stop::{Signals, stdin_closed};
-use crate::{admin, backup, bench, cluster, demo, logging, node, status, watching};
+use crate::{admin, backup, bench, certificates, cluster, demo, logging, node, status, watching};
 
 /// What is logged by commands whose own output is what counts.
 const QUIET: &str = "warn";
@@ -69,6 +69,13 @@ pub async fn run() -> Exit {
             let watched = watching::watch(arguments).await;
             watched.map_or_else(|error| fail(Exit::Failed, error), |()| Exit::Good)
         }
+        Command::Certificates(arguments) => match certificates::make(arguments) {
+            Ok(folder) => {
+                print!("{}", certificates::describe(arguments, &folder));
+                Exit::Good
+            }
+            Err(error) => fail(Exit::Failed, error),
+        },
         Command::Node(_) => Exit::Good,
     }
 }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::ids::NodeId;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::backend::Backend;
 use crate::clients::Clients;
@@ -53,6 +55,15 @@ pub struct Limits {
     /// 16 MiB; the last reply may exceed it. Larger lets clients send longer pipelines before they
     /// read the first reply.
     pub unsent_bytes: usize,
+    /// How long a client may be silent while it waits for nothing, before its connection is closed.
+    /// Default never, as Redis's `timeout 0`. Clients that keep connections for later must expect
+    /// the end of one, or send PING.
+    pub idle: Option<Duration>,
+    /// How long a client may take none of the replies that wait for it, before its connection is
+    /// closed. Default 60 s. Until then they take `unsent_bytes` of memory at most.
+    pub stall: Duration,
+    /// How long a client may take for the handshake of TLS. Default 10 s.
+    pub handshake: Duration,
     /// How long connections may finish what is in flight when the server stops. Default 5 s.
     pub drain: Duration,
 }
@@ -65,6 +76,9 @@ impl Default for Limits {
             pipeline: 1_024,
             waiting_bytes: 1 << 20,
             unsent_bytes: 16 << 20,
+            idle: None,
+            stall: Duration::from_secs(60),
+            handshake: Duration::from_secs(10),
             drain: Duration::from_secs(5),
         }
     }
@@ -79,6 +93,10 @@ pub struct Counters {
     pub refused: AtomicU64,
     /// Connections that are open now.
     pub open: AtomicU64,
+    /// Connections that were closed because the client was silent, or took none of its replies.
+    pub timed_out: AtomicU64,
+    /// Connections that were closed because there was no handshake of TLS, or a wrong certificate.
+    pub handshakes_failed: AtomicU64,
     /// Commands that were answered.
     pub commands: AtomicU64,
     /// Of these, answered with an error.
@@ -109,6 +127,8 @@ pub struct Service {
     pub(crate) limits: Limits,
     pub(crate) clients: Clients,
     pub(crate) users: Users,
+    /// With it, clients connect with TLS and in no other way.
+    pub(crate) tls: Option<TlsAcceptor>,
     identity: Identity,
     counters: Counters,
     started: Instant,
@@ -133,11 +153,23 @@ impl Service {
         limits: Limits,
         users: Users,
     ) -> Arc<Self> {
+        Self::with_tls(backend, identity, limits, users, None)
+    }
+
+    /// The same, for clients that connect with TLS: see [`common::tls::server`].
+    pub fn with_tls(
+        backend: Arc<dyn Backend>,
+        identity: Identity,
+        limits: Limits,
+        users: Users,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             backend,
             limits,
             clients: Clients::default(),
             users,
+            tls: tls.map(TlsAcceptor::from),
             identity,
             counters: Counters::default(),
             started: Instant::now(),

@@ -78,7 +78,7 @@ pub enum Greeting {
 #[non_exhaustive]
 pub enum GreetingError {
     /// The other end speaks something else.
-    #[error("it does not speak this protocol: it begins with {0:02x?}")]
+    #[error("it does not speak this protocol: it begins with {0:02x?}{hint}", hint = looks_like(*.0))]
     Magic([u8; 4]),
     /// The greeting is longer than any can be.
     #[error("a greeting of {0} bytes is over the limit of {LIMIT}")]
@@ -89,6 +89,15 @@ pub enum GreetingError {
     /// The fields cannot be read.
     #[error("malformed greeting: {0}")]
     Malformed(&'static str),
+}
+
+/// What the beginning of something else may be.
+const fn looks_like(beginning: [u8; 4]) -> &'static str {
+    match beginning {
+        // A record of TLS: an alert or a handshake, and the version.
+        [0x15 | 0x16, 0x03, ..] => ", which is TLS: this node is configured without it",
+        _ => "",
+    }
 }
 
 /// Encodes a greeting. Text over its limit is cut.
@@ -116,12 +125,19 @@ pub fn encode(greeting: &Greeting) -> Vec<u8> {
     out
 }
 
+/// Whether a greeting begins like this; `beginning` has four bytes.
+pub fn check_magic(beginning: &[u8]) -> Result<(), GreetingError> {
+    match beginning.first_chunk() {
+        Some(&MAGIC) => Ok(()),
+        Some(&other) => Err(GreetingError::Magic(other)),
+        None => Err(GreetingError::Malformed("length")),
+    }
+}
+
 /// How many bytes the greeting takes whose header is `header`.
 pub fn length(header: [u8; HEADER]) -> Result<usize, GreetingError> {
     let [a, b, c, d, low, high, ..] = header;
-    if [a, b, c, d] != MAGIC {
-        return Err(GreetingError::Magic([a, b, c, d]));
-    }
+    check_magic(&[a, b, c, d])?;
     let length = usize::from(u16::from_le_bytes([low, high]));
     if length > LIMIT {
         return Err(GreetingError::TooLarge(length));

@@ -12,7 +12,7 @@ use common::env::{Rng, SplitMix64};
 use tokio::time::{Instant, sleep};
 
 use super::histogram::Histogram;
-use crate::client::{Client, ClientError, Reply, encode};
+use crate::client::{Client, ClientError, Reply, Tls, encode};
 
 /// How long one batch may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +42,8 @@ pub struct Load {
     pub ack: Option<String>,
     /// How fresh reads are, as REPL READ takes it.
     pub read: Option<String>,
+    /// Whom to trust and what to show, where TLS is asked for.
+    pub tls: Option<Tls>,
     /// Different keys.
     pub keys: u64,
     /// When it ends.
@@ -49,6 +51,13 @@ pub struct Load {
 }
 
 impl Load {
+    async fn connect(&self, address: &str) -> Result<Client, ClientError> {
+        match &self.tls {
+            None => Client::connect(address, PATIENCE).await,
+            Some(tls) => Client::connect_tls(address, tls, PATIENCE).await,
+        }
+    }
+
     /// Sets a connection up.
     async fn set_up(&self, client: &mut Client) -> Result<(), String> {
         if let Some((user, password)) = &self.user {
@@ -72,7 +81,7 @@ impl Load {
 
     /// Whether the nodes take the settings, before all clients ask.
     pub(super) async fn try_settings(&self) -> Result<(), String> {
-        let Ok(mut client) = Client::connect(&self.addresses[0], PATIENCE).await else {
+        let Ok(mut client) = self.connect(&self.addresses[0]).await else {
             return Ok(());
         };
         self.set_up(&mut client).await
@@ -185,8 +194,7 @@ fn key(number: u64) -> String {
 
 /// Makes all keys, so that reads find something. Returns the first problem.
 pub async fn fill(load: &Load, mut progress: impl FnMut(u64)) -> Result<(), String> {
-    let mut client =
-        Client::connect(&load.addresses[0], PATIENCE).await.map_err(|e| e.to_string())?;
+    let mut client = load.connect(&load.addresses[0]).await.map_err(|e| e.to_string())?;
     load.set_up(&mut client).await?;
     let value = vec![b'x'; load.value_size];
     let mut from = 0;
@@ -232,7 +240,7 @@ impl Caller {
         let addresses = &self.run.load.addresses;
         let address = &addresses[self.next % addresses.len()];
         self.next += 1;
-        let mut client = Client::connect(address, PATIENCE).await.ok()?;
+        let mut client = self.run.load.connect(address).await.ok()?;
         self.run.load.set_up(&mut client).await.ok()?;
         Some(client)
     }

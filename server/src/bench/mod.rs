@@ -8,8 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::tls::TlsError;
 use tokio::time::sleep;
 
+use crate::certificates::Folder;
+use crate::client::Tls;
 use crate::cluster::{Cluster, ClusterError, Layout};
 use crate::config::{EngineKind, Span};
 use crate::progress::Progress;
@@ -68,6 +71,13 @@ pub struct Arguments {
     /// Keep the state of the cluster that is started in memory.
     #[arg(long, conflicts_with = "address")]
     pub memory: bool,
+    /// Start that cluster with TLS for clients and between nodes.
+    #[arg(long, conflicts_with = "address")]
+    pub tls: bool,
+    /// Connect with TLS, with the files ca.pem, client.pem and client.key of this folder, as
+    /// `tercet certificates` makes it.
+    #[arg(long, value_name = "FOLDER", requires = "address")]
+    pub certificates: Option<PathBuf>,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -84,6 +94,9 @@ pub enum BenchError {
     /// The cluster to measure.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The certificates of the clients.
+    #[error(transparent)]
+    Certificates(#[from] TlsError),
     /// The keys could not be made.
     #[error("the keys could not be written: {0}; is a cluster running there?")]
     Fill(String),
@@ -118,17 +131,23 @@ pub async fn bench(arguments: &Arguments) -> Result<(), BenchError> {
 
 async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     let mut own = None;
+    let mut certificates = arguments.certificates.as_deref().map(Folder::at);
     let mut addresses = arguments.address.clone();
     if addresses.is_empty() {
         let binary =
             std::env::current_exe().map_err(|source| ClusterError::Process { id: 0, source })?;
         let engine = if arguments.memory { EngineKind::Memory } else { EngineKind::Fjall };
-        let layout = Layout { engine, log: "warn".into(), ..Layout::default() };
+        let layout = Layout { engine, log: "warn".into(), tls: arguments.tls, ..Layout::default() };
         eprintln!("starting three nodes in a temporary folder");
         let cluster = Cluster::temporary(&binary, &layout).await?;
         addresses = cluster.ids().iter().map(|id| cluster.resp(*id).to_owned()).collect();
+        certificates = arguments.tls.then(|| cluster.certificates());
         own = Some(cluster);
     }
+    let tls = certificates.map(|folder| {
+        let (certificate, key) = folder.client();
+        Tls::load(&folder.ca(), Some((&certificate, &key)))
+    });
     let end = match (arguments.requests, arguments.duration) {
         (Some(count), _) => End::Requests(count),
         (None, Some(span)) => End::After(span.0.min(LONGEST)),
@@ -146,6 +165,7 @@ async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
             .map(|user| (user, std::env::var("TERCET_PASSWORD").unwrap_or_default())),
         ack: arguments.ack.clone(),
         read: arguments.read.clone(),
+        tls: tls.transpose()?,
         keys: arguments.keys,
         end,
     };

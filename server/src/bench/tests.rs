@@ -53,6 +53,7 @@ fn load(addresses: Vec<String>, read_share: f64) -> Load {
         read_share,
         user: None,
         ack: None,
+        tls: None,
         read: None,
         keys: 50,
         end: End::Requests(1000),

@@ -7,20 +7,28 @@
 pub mod http;
 pub mod lines;
 mod reply;
+mod tls;
 
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use common::tls::TlsError;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 pub use reply::{BadReply, Reply, parse};
+pub use tls::Tls;
+
+use self::tls::open;
+use crate::line::Line;
 
 /// Why a command has no reply. The connection is not used again after any of these.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
+    /// The certificates of this end cannot be used: nothing was sent.
+    #[error(transparent)]
+    Certificates(#[from] TlsError),
     /// No connection: the command was not sent.
     #[error("cannot connect to {address}: {source}")]
     Connect {
@@ -58,7 +66,7 @@ pub enum ClientError {
 impl ClientError {
     /// Whether it is certain that the command was not done.
     pub const fn never_sent(&self) -> bool {
-        matches!(self, Self::Connect { .. })
+        matches!(self, Self::Connect { .. } | Self::Certificates(_))
     }
 }
 
@@ -76,7 +84,7 @@ pub fn encode(command: &[&[u8]], into: &mut Vec<u8>) {
 #[derive(Debug)]
 pub struct Client {
     address: String,
-    stream: TcpStream,
+    line: Line,
     timeout: Duration,
     received: Vec<u8>,
     consumed: usize,
@@ -85,14 +93,29 @@ pub struct Client {
 impl Client {
     /// Connects. `timeout` bounds the connecting and each later exchange.
     pub async fn connect(address: &str, timeout: Duration) -> Result<Self, ClientError> {
+        Self::over(address, timeout, async { open(address).await.map(Line::Plain) }).await
+    }
+
+    /// The same with TLS. The server's certificate must carry the host of `address`.
+    pub async fn connect_tls(
+        address: &str,
+        tls: &Tls,
+        timeout: Duration,
+    ) -> Result<Self, ClientError> {
+        Self::over(address, timeout, Box::pin(tls.open(address))).await
+    }
+
+    async fn over(
+        address: &str,
+        timeout: Duration,
+        connecting: impl Future<Output = io::Result<Line>>,
+    ) -> Result<Self, ClientError> {
         let failed = |source| ClientError::Connect { address: address.to_owned(), source };
-        let connecting = tokio::time::timeout(timeout, TcpStream::connect(address)).await;
-        let stream = match connecting {
+        let line = match tokio::time::timeout(timeout, connecting).await {
             Ok(connected) => connected.map_err(failed)?,
             Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
         };
-        stream.set_nodelay(true).map_err(failed)?;
-        Ok(Self { address: address.to_owned(), stream, timeout, received: Vec::new(), consumed: 0 })
+        Ok(Self { address: address.to_owned(), line, timeout, received: Vec::new(), consumed: 0 })
     }
 
     /// Where it is connected to.
@@ -121,38 +144,24 @@ impl Client {
         &mut self,
         bytes: &[u8],
         expected: usize,
-        mut each: impl FnMut(Reply),
+        each: impl FnMut(Reply),
     ) -> Result<(), ClientError> {
         let deadline = Instant::now() + self.timeout;
-        // Sending and receiving side by side: with a long pipeline, a server that waits for its
-        // replies to be read and a client that waits for its commands to be read wait for ever.
-        let (mut reader, mut writer) = self.stream.split();
-        let received = &mut self.received;
-        let consumed = &mut self.consumed;
-        let receive = async {
-            let mut left = expected;
-            while left > 0 {
-                if let Some((reply, length)) =
-                    parse(&received[*consumed..]).map_err(Failure::Protocol)?
-                {
-                    *consumed += length;
-                    left -= 1;
-                    each(reply);
-                    continue;
-                }
-                received.drain(..std::mem::take(consumed));
-                if reader.read_buf(received).await.map_err(Failure::Io)? == 0 {
-                    let closed =
-                        io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it");
-                    return Err(Failure::Io(closed));
-                }
+        let (received, consumed) = (&mut self.received, &mut self.consumed);
+        let outcome = match &mut self.line {
+            Line::Plain(stream) => {
+                let halves = stream.split();
+                let both = converse(halves, bytes, expected, received, consumed, each);
+                timeout_at(deadline, both).await
             }
-            Ok(())
+            Line::Tls(stream) => {
+                let halves = tokio::io::split(&mut **stream);
+                let both = converse(halves, bytes, expected, received, consumed, each);
+                timeout_at(deadline, both).await
+            }
         };
-        let send = async { writer.write_all(bytes).await.map_err(Failure::Io) };
-        let both = async { tokio::try_join!(send, receive) };
-        match timeout_at(deadline, both).await {
-            Ok(Ok(_)) => Ok(()),
+        match outcome {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(Failure::Io(source))) => Err(self.broken(source)),
             Ok(Err(Failure::Protocol(problem))) => {
                 Err(ClientError::Protocol { address: self.address.clone(), problem })
@@ -166,6 +175,43 @@ impl Client {
     fn broken(&self, source: io::Error) -> ClientError {
         ClientError::Broken { address: self.address.clone(), source }
     }
+}
+
+/// Sends `bytes`, and gives each reply to `each`.
+async fn converse(
+    (mut reader, mut writer): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    bytes: &[u8],
+    expected: usize,
+    received: &mut Vec<u8>,
+    consumed: &mut usize,
+    mut each: impl FnMut(Reply),
+) -> Result<(), Failure> {
+    // Sending and receiving side by side: with a long pipeline, a server that waits for its
+    // replies to be read and a client that waits for its commands to be read wait for ever.
+    let receive = async {
+        let mut left = expected;
+        while left > 0 {
+            if let Some((reply, length)) =
+                parse(&received[*consumed..]).map_err(Failure::Protocol)?
+            {
+                *consumed += length;
+                left -= 1;
+                each(reply);
+                continue;
+            }
+            received.drain(..std::mem::take(consumed));
+            if reader.read_buf(received).await.map_err(Failure::Io)? == 0 {
+                let closed = io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed it");
+                return Err(Failure::Io(closed));
+            }
+        }
+        Ok(())
+    };
+    let send = async {
+        writer.write_all(bytes).await.map_err(Failure::Io)?;
+        writer.flush().await.map_err(Failure::Io)
+    };
+    tokio::try_join!(send, receive).map(drop)
 }
 
 enum Failure {

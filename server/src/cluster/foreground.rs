@@ -38,6 +38,9 @@ pub struct Arguments {
     /// Keep the state in memory; the log is on disk all the same.
     #[arg(long)]
     pub memory: bool,
+    /// TLS for clients and between nodes, with certificates that are made for it.
+    #[arg(long)]
+    pub tls: bool,
 }
 
 /// Runs a cluster until a signal comes, or until no node is left.
@@ -102,7 +105,8 @@ fn open(
     let there = Cluster::existing(binary, folder)?;
     if there.ids().is_empty() {
         let nodes = arguments.nodes.unwrap_or(3);
-        let layout = Layout { nodes, engine, log: log.to_owned(), ..Layout::default() };
+        let (log, tls) = (log.to_owned(), arguments.tls);
+        let layout = Layout { nodes, engine, log, tls, ..Layout::default() };
         let base = match arguments.base_port.unwrap_or(DEFAULT_PORT) {
             0 => BasePort::Free,
             port => BasePort::From(port),
@@ -128,6 +132,9 @@ fn open(
     if arguments.memory && first.engine != EngineKind::Memory {
         return contradiction("--memory contradicts the engine of the nodes there".to_owned());
     }
+    if arguments.tls && first.tls.clients.is_none() {
+        return contradiction("--tls contradicts the files of the nodes there".to_owned());
+    }
     Ok(there)
 }
 
@@ -141,9 +148,22 @@ fn introduction(cluster: &Cluster, temporary: bool) -> String {
     }
     let first = cluster.config(ids[0]);
     let (host, port) = first.advertised.resp.rsplit_once(':').unwrap_or(("127.0.0.1", "6379"));
+    let tls = if first.tls.clients.is_some() {
+        let certificates = cluster.certificates();
+        let (certificate, key) = certificates.client();
+        let [ca, certificate, key] = [certificates.ca(), certificate, key];
+        format!(
+            " --tls --cacert {} --cert {} --key {}",
+            ca.display(),
+            certificate.display(),
+            key.display()
+        )
+    } else {
+        String::new()
+    };
     let _ = write!(
         text,
-        "talk to any of them:\n  redis-cli -h {host} -p {port} set greeting hello\n  \
+        "talk to any of them:\n  redis-cli -h {host} -p {port}{tls} set greeting hello\n  \
          tercet status --address {http}\n  and open http://{http}/ in a browser",
         http = first.advertised.http
     );

@@ -4,16 +4,27 @@
 //! <folder>/node-1.toml    its configuration
 //! <folder>/node-1.log     its messages
 //! <folder>/node-1/        its data
+//! <folder>/certificates/  for TLS, if it was asked for
 //! ```
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{EngineKind, File, LeaderKnobs, Listen, NodeConfig, Peer, Strategy, WalKnobs};
+use common::ids::NodeId;
+
+use crate::certificates::{self, Folder};
+use crate::config::{
+    ClientTls, EngineKind, File, LeaderKnobs, LimitKnobs, Listen, NodeConfig, Peer, PeerTls,
+    Strategy, TlsFiles, WalKnobs,
+};
 
 use super::ClusterError;
 
 /// The most nodes of a local cluster.
 pub const MOST_NODES: u32 = 15;
+
+/// Where its certificates are, and for how long they are good.
+pub(super) const CERTIFICATES: &str = "certificates";
+const DAYS: u32 = 365;
 
 /// What a new local cluster looks like.
 #[derive(Clone, Debug)]
@@ -28,6 +39,8 @@ pub struct Layout {
     pub leader: LeaderKnobs,
     /// The log filter of the nodes.
     pub log: String,
+    /// Whether clients and nodes connect with TLS, for which certificates are made.
+    pub tls: bool,
 }
 
 impl Default for Layout {
@@ -38,6 +51,7 @@ impl Default for Layout {
             engine: EngineKind::Fjall,
             leader: LeaderKnobs::default(),
             log: "info".to_owned(),
+            tls: false,
         }
     }
 }
@@ -66,6 +80,14 @@ impl Layout {
     pub(super) fn write(&self, folder: &Path, ports: Ports<'_>) -> Result<(), ClusterError> {
         let failed = |path: &Path, source| ClusterError::Folder { path: path.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
+        if self.tls {
+            certificates::make(&certificates::Arguments {
+                folder: folder.join(CERTIFICATES),
+                nodes: self.nodes,
+                host: Vec::new(),
+                days: DAYS,
+            })?;
+        }
         let peers = self.peers(ports);
         for peer in &peers {
             let file = File {
@@ -79,6 +101,8 @@ impl Layout {
                 log: Some(self.log.clone()),
                 peers: peers.clone(),
                 listen: Listen::default(),
+                tls: if self.tls { tls(NodeId(peer.id)) } else { TlsFiles::default() },
+                limits: LimitKnobs::default(),
                 leader: self.leader.clone(),
                 wal: WalKnobs::default(),
                 fjall: None,
@@ -91,6 +115,20 @@ impl Layout {
                 .map_err(|source| failed(&path, source))?;
         }
         Ok(())
+    }
+}
+
+/// The certificates of a node, where [`certificates::make`] puts them.
+fn tls(node: NodeId) -> TlsFiles {
+    let folder = Folder::at(Path::new(CERTIFICATES));
+    let ((certificate, key), ca) = (folder.node(node), folder.ca());
+    TlsFiles {
+        clients: Some(ClientTls {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            ca: Some(ca.clone()),
+        }),
+        peers: Some(PeerTls { certificate, key, ca }),
     }
 }
 

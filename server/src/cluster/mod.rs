@@ -16,8 +16,9 @@ use futures::future::join_all;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::certificates::{CertificatesError, Folder};
 use crate::client::http;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Tls};
 use crate::config::{ConfigError, NodeConfig};
 use crate::exit::Exit;
 use crate::status::StatusReport;
@@ -49,6 +50,9 @@ pub enum ClusterError {
     /// A configuration file in its folder.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The certificates of the cluster.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
     /// There are no free ports.
     #[error(transparent)]
     Ports(#[from] NoPorts),
@@ -329,9 +333,20 @@ impl Cluster {
         newest.leader
     }
 
-    /// Connects to a node as a Redis client.
+    /// Connects to a node as a Redis client, with the certificate of clients where it asks for one.
     pub async fn connect(&self, id: u64, timeout: Duration) -> Result<Client, ClientError> {
-        Client::connect(self.resp(id), timeout).await
+        if self.config(id).tls.clients.is_none() {
+            return Client::connect(self.resp(id), timeout).await;
+        }
+        let folder = self.certificates();
+        let (certificate, key) = folder.client();
+        let tls = Tls::load(&folder.ca(), Some((&certificate, &key)))?;
+        Client::connect_tls(self.resp(id), &tls, timeout).await
+    }
+
+    /// Where its certificates are, if it was made with [`Layout::tls`].
+    pub fn certificates(&self) -> Folder {
+        Folder::at(&self.folder.join(layout::CERTIFICATES))
     }
 }
 

@@ -6,11 +6,11 @@ use super::arguments::{is, quoting, wrong_number};
 use super::{Context, Handled, ok, say};
 use crate::redis::matches;
 use crate::resp::Value;
-use crate::service::wall_clock;
+use crate::service::{Service, wall_clock};
 
 /// Redis's names for what holds here: writes are logged and synced before they are acknowledged,
 /// nothing is evicted, there is one database.
-const SETTINGS: [(&str, &str); 17] = [
+const SETTINGS: [(&str, &str); 16] = [
     ("appendfsync", "always"),
     ("appendonly", "yes"),
     ("bind", "*"),
@@ -27,21 +27,27 @@ const SETTINGS: [(&str, &str); 17] = [
     ("save", ""),
     ("slowlog-max-len", "0"),
     ("tcp-keepalive", "0"),
-    ("timeout", "0"),
 ];
 
-/// CONFIG GET pattern [pattern ...].
-pub(super) fn get(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
-    let identity = context.service.identity();
+/// All settings with their values here, in the order of their names.
+fn settings(service: &Service) -> Vec<(&'static str, String)> {
+    let (identity, limits) = (service.identity(), &service.limits);
     let own = [
-        ("maxclients", context.service.limits.connections.to_string()),
+        ("maxclients", limits.connections.to_string()),
         ("port", identity.address(identity.node).1.to_string()),
-        ("proto-max-bulk-len", context.service.limits.request_bytes.to_string()),
+        ("proto-max-bulk-len", limits.request_bytes.to_string()),
+        // In whole seconds, where 0 is never.
+        ("timeout", limits.idle.map_or(0, |idle| idle.as_secs().max(1)).to_string()),
     ];
     let fixed = SETTINGS.iter().map(|(name, value)| (*name, (*value).to_owned()));
     let mut settings: Vec<_> = fixed.chain(own).collect();
     settings.sort();
-    let found = settings.into_iter().filter_map(|(name, value)| {
+    settings
+}
+
+/// CONFIG GET pattern [pattern ...].
+pub(super) fn get(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
+    let found = settings(context.service).into_iter().filter_map(|(name, value)| {
         let asked = |pattern: &&Bytes| matches(&pattern.to_ascii_lowercase(), name.as_bytes());
         let pattern = words[2..].iter().find(asked)?;
         // A name without a pattern in it comes back as the client wrote it.
@@ -52,13 +58,14 @@ pub(super) fn get(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
 }
 
 /// CONFIG SET name value [name value ...]: only what is so already.
-pub(super) fn set(_: &mut Context<'_>, words: &[Bytes]) -> Handled {
+pub(super) fn set(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
     let (pairs, rest) = words[2..].as_chunks::<2>();
     if !rest.is_empty() {
         return Err(wrong_number("config|set"));
     }
+    let settings = settings(context.service);
     for [name, value] in pairs {
-        let Some((known, current)) = SETTINGS.iter().find(|(known, _)| is(name, known)) else {
+        let Some((known, current)) = settings.iter().find(|(known, _)| is(name, known)) else {
             return Err(quoting(
                 "ERR Unknown option or number of arguments for CONFIG SET - '",
                 name,

@@ -1,6 +1,7 @@
 //! Every refusal of a configuration, with what to do about it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use common::ids::{NodeId, Region};
 use common::storage::engine::FjallConfig;
@@ -8,10 +9,15 @@ use common::storage::wal::WalConfig;
 
 use super::{EngineKind, File, Problem, Strategy, lease_for};
 use crate::command::write_mode;
+use crate::service::Limits;
 use crate::users::{PasswordDigest, Users};
 
 /// The longest name of a cluster, region or rack in bytes: it travels in every handshake.
 const LONGEST_NAME: usize = 255;
+
+/// The bounds of how long a client may be waited for. Shorter would cut off honest clients.
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn refuse<T>(key: impl Into<String>, problem: impl Into<String>) -> Result<T, Problem> {
     Err(Problem::new(key, problem))
@@ -206,6 +212,46 @@ pub(super) fn users(file: &File) -> Result<Users, Problem> {
         }
     }
     Ok(Users::new(users))
+}
+
+pub(super) fn limits(file: &File, leader: &leader::Config) -> Result<Limits, Problem> {
+    let knobs = &file.limits;
+    let mut limits = Limits { request_bytes: leader.max_command_bytes * 2, ..Limits::default() };
+    for (key, value, into) in [
+        ("limits.clients", knobs.clients, &mut limits.connections),
+        ("limits.pipeline", knobs.pipeline, &mut limits.pipeline),
+    ] {
+        match value {
+            Some(0) => return refuse(key, "is 0: nobody could be served; it must be at least 1"),
+            Some(value) => *into = value,
+            None => {}
+        }
+    }
+    for (key, value, into) in [
+        ("limits.request_bytes", knobs.request_bytes, &mut limits.request_bytes),
+        ("limits.unsent_bytes", knobs.unsent_bytes, &mut limits.unsent_bytes),
+    ] {
+        let Some(size) = value else { continue };
+        if size.0 < 16 << 10 || size.0 > 1 << 30 {
+            return refuse(key, format!("is {size}: it must be 16KiB to 1GiB"));
+        }
+        *into = usize::try_from(size.0).unwrap_or(usize::MAX);
+    }
+    for (key, value) in [
+        ("limits.idle_timeout", knobs.idle_timeout),
+        ("limits.unsent_timeout", knobs.unsent_timeout),
+        ("limits.handshake_timeout", knobs.handshake_timeout),
+    ] {
+        let Some(span) = value else { continue };
+        if span.0 < SHORTEST_TIMEOUT || span.0 > LONGEST_TIMEOUT {
+            let hint = if key == "limits.idle_timeout" { "; leave it out for never" } else { "" };
+            return refuse(key, format!("is {span}: it must be 100ms to 8760h{hint}"));
+        }
+    }
+    limits.idle = knobs.idle_timeout.map(|span| span.0);
+    limits.stall = knobs.unsent_timeout.map_or(limits.stall, |span| span.0);
+    limits.handshake = knobs.handshake_timeout.map_or(limits.handshake, |span| span.0);
+    Ok(limits)
 }
 
 fn wal(file: &File) -> Result<WalConfig, Problem> {

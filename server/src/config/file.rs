@@ -78,6 +78,65 @@ pub struct Listen {
     pub peer: Option<String>,
 }
 
+/// Certificates for clients and nodes; a part that is absent is without TLS. Relative paths count
+/// from the file's own folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// For Redis clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientTls>,
+    /// Between nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<PeerTls>,
+}
+
+/// What Redis clients are shown, and must show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTls {
+    /// The certificate that clients see, in PEM, and those between it and its authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authority whose certificates clients must show; without it they show none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+/// What nodes show each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerTls {
+    /// This node's certificate, in PEM; it carries the name of the node.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authority of all nodes' certificates.
+    pub ca: PathBuf,
+}
+
+/// How much one client may take; what is absent has its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "they are Limits', and documented there and in the template")]
+pub struct LimitKnobs {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_bytes: Option<Size>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsent_bytes: Option<Size>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsent_timeout: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_timeout: Option<Span>,
+}
+
 /// The knobs of the strategy `leader`; what is absent has its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -183,6 +242,12 @@ pub struct File {
     /// Addresses to bind where they differ from the peers' list.
     #[serde(default, skip_serializing_if = "is_default")]
     pub listen: Listen,
+    /// Certificates for TLS.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: TlsFiles,
+    /// How much one client may take.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: LimitKnobs,
     /// The knobs of the strategy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub leader: LeaderKnobs,

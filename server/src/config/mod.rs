@@ -5,6 +5,7 @@
 
 mod check;
 mod file;
+mod tls;
 mod units;
 
 use std::fmt;
@@ -14,11 +15,14 @@ use std::time::Duration;
 use common::ids::NodeId;
 use common::storage::engine::FjallConfig;
 
+use crate::service::Limits;
 use crate::users::Users;
 
 pub use file::{
-    EngineKind, File, FjallKnobs, LeaderKnobs, Listen, NamedUser, Peer, Strategy, WalKnobs,
+    ClientTls, EngineKind, File, FjallKnobs, LeaderKnobs, LimitKnobs, Listen, NamedUser, Peer,
+    PeerTls, Strategy, TlsFiles, WalKnobs,
 };
+pub use tls::Tls;
 pub use units::{Size, Span, UnitError};
 
 /// The commented default that `tercet node --print-config` prints.
@@ -119,6 +123,10 @@ pub struct NodeConfig {
     pub fjall: FjallConfig,
     /// Who may connect with the Redis protocol.
     pub users: Users,
+    /// How much one client may take.
+    pub limits: Limits,
+    /// What connections are made with; without TLS where there is nothing.
+    pub tls: Tls,
 }
 
 impl NodeConfig {
@@ -144,6 +152,8 @@ impl NodeConfig {
         let fjall = check::engine(&file)?;
         check::log(&file)?;
         let users = check::users(&file)?;
+        let limits = check::limits(&file, &leader)?;
+        let tls = Tls::load(&file.tls, NodeId(file.id), folder)?;
         let mut peers = file.peers;
         peers.sort_by_key(|peer| peer.id);
         let Some(me) = peers.iter().find(|peer| peer.id == file.id) else {
@@ -169,6 +179,8 @@ impl NodeConfig {
             leader,
             fjall,
             users,
+            limits,
+            tls,
             peers,
         })
     }

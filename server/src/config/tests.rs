@@ -53,6 +53,8 @@ fn what_the_template_shows_as_default_is_the_default() {
     assert_eq!(format!("{:?}", shown.leader), format!("{:?}", plain.leader));
     assert_eq!(format!("{:?}", shown.fjall), format!("{:?}", plain.fjall));
     assert_eq!(shown.listen, plain.listen);
+    assert_eq!(format!("{:?}", shown.limits), format!("{:?}", plain.limits));
+    assert_eq!(format!("{:?}", plain.limits), format!("{:?}", Limits::default()));
     assert_eq!((shown.strategy, shown.engine), (plain.strategy, plain.engine));
     assert_eq!(shown.bootstrap, plain.bootstrap);
 }
@@ -131,6 +133,19 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         &["unknown variant `root`", "`admin`"],
     ),
     ("[leader]", "[leader]\nwrite_mode = \"fast\"", &["`leader.write_mode`", "REPL ACK"]),
+    ("[limits]", "[limits]\nclients = 0", &["`limits.clients` is 0", "at least 1"]),
+    ("[limits]", "[limits]\nidle_timeout = \"0s\"", &["`limits.idle_timeout`", "for never"]),
+    ("[limits]", "[limits]\nunsent_bytes = \"1KiB\"", &["`limits.unsent_bytes`", "16KiB"]),
+    (
+        "[limits]",
+        "[tls.clients]\ncertificate = \"nowhere.pem\"\nkey = \"nowhere.key\"\n[limits]",
+        &["`tls.clients` cannot be used", "nowhere.pem: No such file"],
+    ),
+    (
+        "[limits]",
+        "[tls.peers]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n[limits]",
+        &["missing field `ca`"],
+    ),
     ("[wal]", "[wal]\nsegment_bytes = \"1KiB\"", &["`wal.segment_bytes` is 1KiB", "4KiB"]),
     ("[fjall]", "[fjall]\nworkers = 0", &["`fjall.workers` is 0", "1 to 64"]),
     ("[fjall]", "[fjall]\nbuffer_bytes = \"4KiB\"", &["`fjall.buffer_bytes`", "1MiB"]),

@@ -30,7 +30,7 @@ use tracing::{error, info, warn};
 use crate::config::{EngineKind, NodeConfig};
 use crate::exit::Exit;
 use crate::http::{Stage, router};
-use crate::listener::{Identity, Limits, Service, serve};
+use crate::listener::{Identity, Service, serve};
 use crate::metrics::Watched;
 use crate::redis::Redis;
 
@@ -174,7 +174,11 @@ async fn transport(
     let mut tcp = TcpConfig::new(&config.listen.peer, config.id, &config.cluster);
     tcp.advertise = Some(config.advertised.peer.clone());
     tcp.incarnation = at;
-    let bound = TcpTransport::bind(TcpParts::system(), tcp).await;
+    let mut parts = TcpParts::system();
+    if let Some(sockets) = &config.tls.peers {
+        parts.sockets = sockets.clone();
+    }
+    let bound = TcpTransport::bind(parts, tcp).await;
     let transport = bound.map_err(|error| match error {
         BindError::Listen { address, source } => {
             NodeError::Listen { address, purpose: "other nodes", source }
@@ -243,6 +247,9 @@ async fn open_and_serve(
         .await
         .map_err(|source| NodeError::Open { folder, source })?;
     info!("node {} serves: {}", config.id, config.advertised);
+    let how = |tls: bool| if tls { "by TLS only" } else { "in the open" };
+    let (by_clients, by_peers) = (config.tls.clients.is_some(), config.tls.peers.is_some());
+    info!("clients connect {}, other nodes {}", how(by_clients), how(by_peers));
 
     let watched = Arc::new(Watched::default());
     let service = service(&config, &replica);
@@ -296,9 +303,8 @@ fn service(config: &NodeConfig, replica: &Replica) -> Arc<Service> {
         addresses,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let request_bytes = config.leader.max_command_bytes * 2;
-    let limits = Limits { request_bytes, ..Limits::default() };
-    Service::with_users(Arc::new(replica.clone()), identity, limits, config.users.clone())
+    let (users, tls) = (config.users.clone(), config.tls.clients.clone());
+    Service::with_tls(Arc::new(replica.clone()), identity, config.limits, users, tls)
 }
 
 /// Founds the cluster when it is this node's turn. Returns only when that is refused.

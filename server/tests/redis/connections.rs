@@ -131,7 +131,10 @@ fn settings_can_be_read_and_only_kept() {
     let mut client = server.connect();
     assert_eq!(field(&client.say("CONFIG GET append*"), "appendonly"), Value::bulk("yes"));
     assert_eq!(field(&client.say("CONFIG GET *"), "databases"), Value::bulk("1"));
+    assert_eq!(field(&client.say("CONFIG GET maxclients"), "maxclients"), Value::bulk("10000"));
     assert_eq!(client.say("CONFIG SET maxmemory 0"), Value::OK);
+    assert_eq!(client.say("CONFIG SET timeout 0"), Value::OK);
+    assert!(client.say("CONFIG SET timeout 10").is_error());
     let refused = text(&client.say("CONFIG SET appendonly no"));
     assert!(refused.contains("'appendonly'") && refused.contains("fixed to 'yes'"), "{refused}");
     assert_eq!(client.say("CONFIG SET save \"\""), Value::OK);

@@ -11,8 +11,10 @@
 mod bad_input;
 mod connections;
 mod differential;
+mod patience;
 mod pipelining;
 mod slow;
 mod support;
+mod tls;
 mod transactions;
 mod users;

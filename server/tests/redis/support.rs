@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use common::ids::NodeId;
 use server::backend::{Backend, Local};
-use server::listener::{Identity, Limits, Service, serve};
+use server::listener::{Counters, Identity, Limits, Service, serve};
 use server::resp::{Value, read};
 use server::users::Users;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
+use tokio_rustls::rustls::ServerConfig;
 
 /// How long anything may take before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,6 +41,20 @@ impl Server {
     }
 
     pub(crate) fn start_for(backend: Arc<dyn Backend>, limits: Limits, users: Users) -> Self {
+        Self::start_as(backend, limits, users, None)
+    }
+
+    /// One whose clients connect with TLS.
+    pub(crate) fn start_tls(limits: Limits, tls: Arc<ServerConfig>) -> Self {
+        Self::start_as(Arc::new(Local::new()), limits, Users::default(), Some(tls))
+    }
+
+    fn start_as(
+        backend: Arc<dyn Backend>,
+        limits: Limits,
+        users: Users,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -53,7 +68,7 @@ impl Server {
             addresses: BTreeMap::from([(NodeId(1), address.to_string())]),
             version: "0.1.0".into(),
         };
-        let service = Service::with_users(backend, identity, limits, users);
+        let service = Service::with_tls(backend, identity, limits, users, tls);
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
             let _ = stopped.await;
@@ -63,10 +78,24 @@ impl Server {
     }
 
     pub(crate) fn connect(&self) -> Client {
+        Client::over(self.open())
+    }
+
+    /// A socket on which nothing was said yet.
+    pub(crate) fn open(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("a connection");
         stream.set_nodelay(true).expect("no delay");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        Client { stream: Box::new(stream), received: Vec::new() }
+        stream
+    }
+
+    /// Waits until something holds for what the server has counted.
+    pub(crate) fn until(&self, what: &str, holds: impl Fn(&Counters) -> bool) {
+        let begin = Instant::now();
+        while !holds(self.service.counters()) {
+            assert!(begin.elapsed() < PATIENCE, "it never came to this: {what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Begins to stop, without waiting.
@@ -172,6 +201,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self { stream: Box::new(stream), received: Vec::new() }
+    }
+
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the server takes what it is sent");
     }

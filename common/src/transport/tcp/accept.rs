@@ -67,10 +67,11 @@ impl Newcomers {
     }
 }
 
-async fn serve(shared: Arc<Shared>, mut socket: Socket, newcomer: Arc<Signal>) {
+async fn serve(shared: Arc<Shared>, socket: Socket, newcomer: Arc<Signal>) {
+    let remote = socket.remote.clone();
     let introduced = tokio::select! {
         biased;
-        hello = shared.receive_greeting(&mut socket) => hello,
+        introduced = introduction(&shared, socket) => introduced,
         () = newcomer.wait() => Err("too many connections have not introduced themselves".to_owned()),
         () = shared.sleep(shared.config.limits.handshake) => {
             Err(format!("it did not introduce itself within {:?}", shared.config.limits.handshake))
@@ -78,9 +79,8 @@ async fn serve(shared: Arc<Shared>, mut socket: Socket, newcomer: Arc<Signal>) {
         () = shared.closing.wait() => return,
     };
     shared.newcomers.leave(&newcomer);
-    let remote = socket.remote.clone();
-    let hello = match introduced {
-        Ok(hello) => hello,
+    let (mut socket, hello) = match introduced {
+        Ok(introduced) => introduced,
         Err(why) => {
             tracing::warn!(remote, why, "closed an incoming connection");
             return;
@@ -119,6 +119,12 @@ async fn serve(shared: Arc<Shared>, mut socket: Socket, newcomer: Arc<Signal>) {
         return;
     }
     tracing::info!(remote, peer = %node, ?class, why, "incoming connection closed");
+}
+
+async fn introduction(shared: &Shared, socket: Socket) -> Result<(Socket, Hello), String> {
+    let mut socket = shared.parts.sockets.admit(socket).await.map_err(|e| e.to_string())?;
+    let hello = shared.receive_greeting(&mut socket).await?;
+    Ok((socket, hello))
 }
 
 /// Takes the connection off the list however its task ends, also by a handler's panic.

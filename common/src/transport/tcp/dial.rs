@@ -35,7 +35,12 @@ pub(super) async fn run(shared: Arc<Shared>, peer: Arc<Peer>, lane: Arc<Lane>) {
         let (socket, frame_limit) = match connected {
             Ok(connected) => connected,
             Err(why) => {
-                tracing::debug!(peer = %lane.peer, class = ?lane.class, why, "no connection");
+                // Three lanes try again and again: the same reason is told once.
+                if lock(&peer.link).last_error.as_ref() == Some(&why) {
+                    tracing::debug!(peer = %lane.peer, class = ?lane.class, why, "no connection");
+                } else {
+                    tracing::info!(peer = %lane.peer, why, "no connection");
+                }
                 peer.down(lane.class, &why, shared.parts.clock.now());
                 lane.unreachable(&why);
                 backoff.grow(&shared);
@@ -107,7 +112,7 @@ async fn attempt(
         let mut socket = shared
             .parts
             .sockets
-            .connect(&address)
+            .connect(lane.peer, &address)
             .await
             .map_err(|e| format!("cannot connect to {address}: {e}"))?;
         let hello = shared

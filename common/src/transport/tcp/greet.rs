@@ -94,7 +94,10 @@ impl Shared {
     pub(super) async fn receive_greeting(&self, socket: &mut Socket) -> Result<Hello, String> {
         match receive(&mut socket.reader).await? {
             Greeting::Hello(hello) => {
-                let judged = super::wire::lock(&self.acquaintances).meet(&hello);
+                // Before anything that it says is remembered.
+                let proven = socket.proof.as_ref().map_or(Ok(()), |p| p.proves(hello.node));
+                let judged =
+                    proven.and_then(|()| super::wire::lock(&self.acquaintances).meet(&hello));
                 match judged {
                     Ok(()) => Ok(hello),
                     Err(reason) => {
@@ -136,7 +139,11 @@ async fn receive(reader: &mut (dyn AsyncRead + Send + Unpin)) -> Result<Greeting
         _ => format!("the connection broke in the handshake: {e}"),
     };
     let mut header = [0; handshake::HEADER];
-    reader.read_exact(&mut header).await.map_err(broken)?;
+    // The first bytes tell whether it speaks this protocol, also when no whole header follows.
+    let (magic, rest) = header.split_at_mut(4);
+    reader.read_exact(magic).await.map_err(broken)?;
+    handshake::check_magic(magic).map_err(|e| e.to_string())?;
+    reader.read_exact(rest).await.map_err(broken)?;
     let length = handshake::length(header).map_err(|e| e.to_string())?;
     let mut body = vec![0; length];
     reader.read_exact(&mut body).await.map_err(broken)?;

@@ -7,7 +7,8 @@
 //!
 //! # Caveats
 //!
-//! - No TLS yet: whoever reaches the port and knows the cluster's name can speak to a node.
+//! - Without [`TlsSockets`](crate::tls::TlsSockets) (feature `tls`), whoever reaches the port and
+//!   knows the cluster's name can speak to a node.
 //! - Deadlines do not travel: a handler runs on when its caller has given up.
 
 mod accept;
@@ -33,7 +34,7 @@ use futures::future::{BoxFuture, ready};
 use tokio::sync::Notify;
 
 pub use config::{TcpConfig, TcpParts};
-pub use sockets::{Listener, Socket, Sockets, SystemSockets};
+pub use sockets::{Listener, Proof, Socket, Sockets, SystemSockets};
 
 use self::accept::{Incoming, Newcomers};
 use self::greet::Acquaintances;

@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::ids::NodeId;
+
 /// The two directions of one connection. Dropping both closes it.
 pub struct Socket {
     /// What the other end sends.
@@ -16,6 +18,14 @@ pub struct Socket {
     pub writer: Box<dyn AsyncWrite + Send + Unpin>,
     /// The other end's address, for people.
     pub remote: String,
+    /// What the other end has proven of itself, if it was asked to.
+    pub proof: Option<Box<dyn Proof>>,
+}
+
+/// Something that only certain nodes can show, such as a certificate.
+pub trait Proof: Send + Sync {
+    /// Whether the other end may call itself `node`. `Err` says why not.
+    fn proves(&self, node: NodeId) -> Result<(), String>;
 }
 
 impl fmt::Debug for Socket {
@@ -27,10 +37,16 @@ impl fmt::Debug for Socket {
 /// A way to make connections.
 #[async_trait]
 pub trait Sockets: Send + Sync + fmt::Debug {
-    /// Connects to an address of the form `host:port`.
-    async fn connect(&self, address: &str) -> io::Result<Socket>;
+    /// Connects to `node` at an address of the form `host:port`. Where ends prove who they are,
+    /// it is an error when another than `node` answers.
+    async fn connect(&self, node: NodeId, address: &str) -> io::Result<Socket>;
     /// Listens on an address of the form `host:port`; port 0 takes any free one.
     async fn bind(&self, address: &str) -> io::Result<Box<dyn Listener>>;
+    /// Makes an accepted connection ready for use, which may take messages both ways: so it is
+    /// apart from accepting, and a slow newcomer holds up no other. The caller has a deadline.
+    async fn admit(&self, socket: Socket) -> io::Result<Socket> {
+        Ok(socket)
+    }
 }
 
 /// A bound address that others connect to.
@@ -50,12 +66,12 @@ fn socket(stream: TcpStream, remote: String) -> io::Result<Socket> {
     // Frames are already gathered into few writes; waiting for more would only add latency.
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
-    Ok(Socket { reader: Box::new(reader), writer: Box::new(writer), remote })
+    Ok(Socket { reader: Box::new(reader), writer: Box::new(writer), remote, proof: None })
 }
 
 #[async_trait]
 impl Sockets for SystemSockets {
-    async fn connect(&self, address: &str) -> io::Result<Socket> {
+    async fn connect(&self, _: NodeId, address: &str) -> io::Result<Socket> {
         socket(TcpStream::connect(address).await?, address.to_owned())
     }
 

@@ -243,6 +243,8 @@ pub(super) async fn write_from(
                 pulse.wrote(written);
             }
         }
+        // A layer between, such as TLS, may hold back what it was given.
+        writer.flush().await?;
         pulse.writing.store(false, Ordering::Relaxed);
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use leader::watch::Change;
 use proptest::prelude::*;
 
+use super::super::sorted::{Rules, Score};
 use super::model::story;
 use super::*;
 
@@ -73,6 +74,13 @@ fn each_change_is_told_once_and_what_changes_nothing_is_not() {
     let members = keys(&["m"]);
     let added = bench.told(&Command::SetAdd { key: of("s"), members });
     assert_eq!(added, [Change::Changed { key: of("s") }]);
+    let add = |score: f64| {
+        let pairs = vec![(Score::new(score).expect("a number"), of("m"))];
+        Command::SortedAdd { key: of("z"), pairs, rules: Rules::default() }
+    };
+    let told = [1.0, 2.0, 2.0].map(|score| bench.told(&add(score)));
+    let changed = vec![Change::Changed { key: of("z") }];
+    assert_eq!(told, [changed.clone(), changed, vec![]], "a new score is a change, the same none");
     let steps = [set("c", "1", Lifetime::Clear), Command::Flush, set("d", "2", Lifetime::Clear)];
     let steps = steps.iter().map(step).collect();
     let told = bench.told(&Command::Transaction { watched: Vec::new(), steps });

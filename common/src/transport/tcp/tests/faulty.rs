@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::ids::NodeId;
 use crate::transport::tcp::{Listener, Socket, Sockets, SystemSockets};
 
 /// The system's sockets, whose outgoing connections can be harmed.
@@ -64,12 +65,12 @@ impl FaultySockets {
 
 #[async_trait]
 impl Sockets for FaultySockets {
-    async fn connect(&self, address: &str) -> io::Result<Socket> {
+    async fn connect(&self, node: NodeId, address: &str) -> io::Result<Socket> {
         self.attempts.fetch_add(1, Ordering::SeqCst);
         if self.refuse.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        let Socket { reader, writer, remote } = SystemSockets.connect(address).await?;
+        let Socket { reader, writer, remote, proof } = SystemSockets.connect(node, address).await?;
         let wire = Arc::new(Wire {
             flip_in: AtomicI64::new(-1),
             break_in: AtomicI64::new(-1),
@@ -81,6 +82,7 @@ impl Sockets for FaultySockets {
             reader: Box::new(Reader { inner: reader, wire: wire.clone() }),
             writer: Box::new(Writer { inner: writer, wire }),
             remote,
+            proof,
         })
     }
 
