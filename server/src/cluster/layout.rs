@@ -41,6 +41,9 @@ pub struct Layout {
     pub log: String,
     /// Whether clients and nodes connect with TLS, for which certificates are made.
     pub tls: bool,
+    /// Whether the others reach each node over a [`Link`](super::Link), which can be slowed down
+    /// and cut. It lives in the process that has the cluster, so the folder cannot be used without.
+    pub links: bool,
 }
 
 impl Default for Layout {
@@ -52,12 +55,14 @@ impl Default for Layout {
             leader: LeaderKnobs::default(),
             log: "info".to_owned(),
             tls: false,
+            links: false,
         }
     }
 }
 
-/// Ports of the nodes, by their place from 0: for Redis clients, HTTP and peers.
-pub(super) type Ports<'a> = &'a dyn Fn(u16) -> [u16; 3];
+/// Ports of the nodes, by their place from 0: for Redis clients, HTTP, peers, and what a node binds
+/// for peers where they come over a link.
+pub(super) type Ports<'a> = &'a dyn Fn(u16) -> [u16; 4];
 
 pub(super) fn config_path(folder: &Path, id: u64) -> PathBuf {
     folder.join(format!("node-{id}.toml"))
@@ -70,7 +75,7 @@ pub(super) fn log_path(folder: &Path, id: u64) -> PathBuf {
 impl Layout {
     fn peers(&self, ports: Ports<'_>) -> Vec<Peer> {
         let peer = |at: u32| {
-            let [resp, http, peer] = ports(at as u16).map(|port| format!("127.0.0.1:{port}"));
+            let [resp, http, peer, _] = ports(at as u16).map(|port| format!("127.0.0.1:{port}"));
             Peer { id: u64::from(at) + 1, resp, http, peer, region: None, rack: None }
         };
         (0..self.nodes).map(peer).collect()
@@ -89,7 +94,8 @@ impl Layout {
             })?;
         }
         let peers = self.peers(ports);
-        for peer in &peers {
+        for (at, peer) in peers.iter().enumerate() {
+            let behind = self.links.then(|| format!("127.0.0.1:{}", ports(at as u16)[3]));
             let file = File {
                 users: Vec::new(),
                 id: peer.id,
@@ -100,7 +106,7 @@ impl Layout {
                 bootstrap: true,
                 log: Some(self.log.clone()),
                 peers: peers.clone(),
-                listen: Listen::default(),
+                listen: Listen { peer: behind, ..Listen::default() },
                 tls: if self.tls { tls(NodeId(peer.id)) } else { TlsFiles::default() },
                 limits: LimitKnobs::default(),
                 leader: self.leader.clone(),

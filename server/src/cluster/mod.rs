@@ -5,6 +5,7 @@
 
 mod foreground;
 mod layout;
+mod link;
 mod ports;
 mod process;
 
@@ -25,6 +26,7 @@ use crate::status::StatusReport;
 
 pub use foreground::{Arguments, foreground};
 pub use layout::{Layout, MOST_NODES};
+pub use link::Link;
 pub use ports::{BLOCK, Block, NoPorts};
 pub use process::{Process, Signal, last_lines};
 
@@ -67,6 +69,14 @@ pub enum ClusterError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The way to a node could not be made.
+    #[error("the link to node {id}: {source}")]
+    Link {
+        /// The node.
+        id: u64,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A node ended by itself.
     #[error("node {id} ended by itself ({status}); its last words:\n{last_words}")]
     Ended {
@@ -95,6 +105,7 @@ struct Seat {
     path: PathBuf,
     config: NodeConfig,
     process: Option<Process>,
+    link: Option<Link>,
 }
 
 /// A cluster of child processes. Dropping it kills them and removes a temporary folder.
@@ -113,7 +124,8 @@ pub struct Cluster {
 pub enum BasePort {
     /// Any free ones.
     Free,
-    /// This one and the next for Redis clients, those 1000 above for peers, 2000 above for HTTP.
+    /// This one and the next for Redis clients, those 1000 above for peers, 2000 above for HTTP, and
+    /// 3000 above for what is behind links.
     From(u16),
 }
 
@@ -121,9 +133,10 @@ impl BasePort {
     /// The distances of the peers' ports and the HTTP ports.
     const PEERS: u16 = 1000;
     const HTTP: u16 = 2000;
+    const LINKED: u16 = 3000;
 
     /// The highest base that leaves room for all three.
-    pub const HIGHEST: u16 = u16::MAX - Self::HTTP - MOST_NODES as u16;
+    pub const HIGHEST: u16 = u16::MAX - Self::LINKED - MOST_NODES as u16;
 }
 
 impl Cluster {
@@ -162,25 +175,29 @@ impl Cluster {
         base: BasePort,
     ) -> Result<Self, ClusterError> {
         let block = match base {
-            BasePort::Free => Some(Block::take(layout.nodes as u16 * 3)?),
+            BasePort::Free => Some(Block::take(layout.nodes as u16 * 4)?),
             BasePort::From(_) => None,
         };
         layout.write(folder, &|at| match (&block, base) {
-            (Some(block), _) => [0, 1, 2].map(|purpose| block.port(at * 3 + purpose)),
+            (Some(block), _) => [0, 1, 2, 3].map(|purpose| block.port(at * 4 + purpose)),
             (None, BasePort::From(base)) => {
-                [base + at, base + at + BasePort::HTTP, base + at + BasePort::PEERS]
+                let own = |distance| base + at + distance;
+                [own(0), own(BasePort::HTTP), own(BasePort::PEERS), own(BasePort::LINKED)]
             }
-            (None, BasePort::Free) => [0; 3],
+            (None, BasePort::Free) => [0; 4],
         })?;
         let mut cluster = Self::existing(binary, folder)?;
         cluster.ports = block;
+        if layout.links {
+            cluster.connect_links()?;
+        }
         Ok(cluster)
     }
 
     /// The cluster whose files are in `folder`; nothing is started. It has no nodes where there
     /// are no files.
     pub fn existing(binary: &Path, folder: &Path) -> Result<Self, ClusterError> {
-        let seat = |(path, config)| Seat { path, config, process: None };
+        let seat = |(path, config)| Seat { path, config, process: None, link: None };
         Ok(Self {
             seats: layout::read(folder)?.into_iter().map(seat).collect(),
             binary: binary.to_owned(),
@@ -188,6 +205,21 @@ impl Cluster {
             ports: None,
             temporary: None,
         })
+    }
+
+    fn connect_links(&mut self) -> Result<(), ClusterError> {
+        for seat in &mut self.seats {
+            let NodeConfig { id, advertised, listen, .. } = &seat.config;
+            let link = Link::start(&advertised.peer, &listen.peer);
+            let failed = |source| ClusterError::Link { id: id.0, source };
+            seat.link = Some(link.map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    /// The way to a node from the others, if it was made with [`Layout::links`].
+    pub fn link(&self, id: u64) -> Option<&Link> {
+        self.seats[self.place(id)].link.as_ref()
     }
 
     /// Its folder.

@@ -7,6 +7,7 @@
 mod ledger;
 mod modes;
 mod narrator;
+mod reads;
 mod writers;
 
 use std::time::{Duration, Instant};
@@ -68,7 +69,8 @@ async fn tour() -> Result<(), DemoError> {
     say("Tercet: three nodes, one leader, every acknowledged write on a majority of disks.");
 
     narrator.step("Start three nodes");
-    let mut cluster = Cluster::temporary(&binary, &Layout::default()).await?;
+    let mut cluster =
+        Cluster::temporary(&binary, &Layout { links: true, ..Layout::default() }).await?;
     introduce(&narrator, &cluster).await?;
 
     let leader = cluster.leader().await.ok_or_else(|| lost("the leader"))?;
@@ -81,6 +83,9 @@ async fn tour() -> Result<(), DemoError> {
 
     narrator.step("Write in every mode on the leader");
     acknowledged.extend(modes::every_mode(&narrator, &cluster, leader, second).await?);
+
+    narrator.step(&format!("Read at every level on node {second} while it lags"));
+    acknowledged.extend(reads::every_level(&narrator, &cluster, leader, second).await?);
 
     narrator.step(&format!("Kill the leader, node {leader}, with kill -9 while clients write"));
     let addresses: Vec<String> =

@@ -20,11 +20,11 @@ const MODES: [(&str, &str); 5] = [
 /// How often the asynchronous write is tried.
 const ATTEMPTS: u32 = 3;
 
-async fn connect(cluster: &Cluster, id: u64) -> Result<Client, DemoError> {
+pub(super) async fn connect(cluster: &Cluster, id: u64) -> Result<Client, DemoError> {
     cluster.connect(id, PATIENCE).await.map_err(|error| DemoError::Client(error.to_string()))
 }
 
-async fn line(client: &mut Client, line: &str) -> Result<Reply, DemoError> {
+pub(super) async fn line(client: &mut Client, line: &str) -> Result<Reply, DemoError> {
     let words: Vec<&[u8]> = line.split_whitespace().map(str::as_bytes).collect();
     let reply = ask(client, &words).await.map_err(DemoError::Client)?;
     match reply.error() {
@@ -43,7 +43,7 @@ async fn last(client: &mut Client, name: &str) -> Result<Reply, DemoError> {
     field.ok_or_else(|| DemoError::Check(format!("REPL LAST has no {name}")))
 }
 
-fn text(reply: &Reply) -> String {
+pub(super) fn text(reply: &Reply) -> String {
     String::from_utf8_lossy(reply.value().unwrap_or_default()).into_owned()
 }
 
