@@ -77,6 +77,11 @@ pub struct Config {
     /// How many bytes of state per second a member reads at most to compare it. Default 32 MiB, at
     /// least 1. More finds a difference sooner, and takes more from clients.
     pub check_bytes_per_second: u64,
+    /// Where other members were last known to listen. Only asked by a node whose engine has lost
+    /// its state, and with it the members: see [storage and recovery]. Default: nobody.
+    ///
+    /// [storage and recovery]: https://github.com/tercet/tercet/blob/main/docs/storage-and-recovery.md
+    pub contacts: BTreeMap<NodeId, String>,
     /// The log's own knobs.
     pub wal: WalConfig,
 }
@@ -108,6 +113,7 @@ impl Config {
             snapshot_chunk_bytes: 1 << 20,
             check_interval: Some(Duration::from_secs(3_600)),
             check_bytes_per_second: 32 << 20,
+            contacts: BTreeMap::new(),
             wal: WalConfig::default(),
         }
     }

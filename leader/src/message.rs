@@ -10,6 +10,7 @@
 //! Forward -> Forwarded      a write that reached a member which does not lead
 //! State -> State            the hash of a member's state at a position
 //! Repair -> Repairing       a snapshot for a member whose state is wrong
+//! Snapshot -> Repairing     a snapshot for a member that lost its state
 //! Poll -> Polled            what a voter holds, and whether it can lead
 //! Applied -> Applied        how far a member has applied, once it is so far
 //! ReadIndex -> ReadIndexed  how far a replica must have applied to read without being stale
@@ -166,6 +167,12 @@ pub enum Request {
         at: LogPos,
         /// What is right there.
         state: StateHash,
+    },
+    /// My state was lost: send me yours, if it goes as far as my log begins. Answer:
+    /// [`Reply::Repairing`] or [`Reply::Rejected`].
+    Snapshot {
+        /// The entry after which my log begins.
+        after: LogPos,
     },
 }
 

@@ -54,6 +54,7 @@ fn requests() -> Vec<Request> {
         Request::Applied { at: at(3, 7) },
         Request::State { at: at(3, 7) },
         Request::Repair { at: at(3, 7), state: StateHash { items: 2, hash: 9 } },
+        Request::Snapshot { after: at(3, 7) },
     ]
 }
 
@@ -114,6 +115,7 @@ fn messages_keep_their_bytes() {
             "0a0307",
             "0c0307",
             "0d03070209",
+            "0e0307",
         ]
     );
     let replies: Vec<String> = replies().iter().map(|r| hex(&r.encode()[14..])).collect();

@@ -9,6 +9,7 @@ mod log_store;
 mod machine;
 mod network;
 mod offline;
+mod refill;
 mod repair;
 mod runtime;
 mod server;
@@ -130,6 +131,11 @@ impl Consensus {
     ) -> Result<Self, OpenError> {
         let acks = Acks::new(env.node);
         let log = LogStore::open(env, config, acks.clone()).await?;
+        if let Some(purged) = log.purged()
+            && applier.applied().at < Some(purged)
+        {
+            refill::refill(env, config, &applier, &log, purged).await?;
+        }
         let applied = applier.applied().at;
         if log.gives_way_to(applied) {
             // What the log drops must not be lost with a state that only the memory has.

@@ -52,14 +52,30 @@ impl Consensus {
         if self.integrity().result(at) != Some(state) {
             return Err("this node does not know its own state at that check".to_owned());
         }
+        self.give(member, at)
+    }
+
+    /// Sends this node's state to a member whose engine lost its own, if it goes as far as that
+    /// member's log begins.
+    pub(super) fn refill(&self, member: NodeId, after: LogPos) -> Result<(), String> {
+        if self.integrity().quarantined().is_some() {
+            return Err("this node is in quarantine itself".to_owned());
+        }
+        if self.applied() < Some(after) {
+            return Err("this node has not applied that much itself".to_owned());
+        }
+        self.give(member, after)
+    }
+
+    fn give(&self, member: NodeId, at_least: LogPos) -> Result<(), String> {
         let Some(vote) = self.0.log.vote() else {
             return Err("this node has not voted yet".to_owned());
         };
         let sender = self.0.sender.clone();
-        self.0.env.spawn("repair of a member", async move {
-            let sent = sender.send(member, Some(at), vote, std::future::pending()).await;
+        self.0.env.spawn("a state for a member", async move {
+            let sent = sender.send(member, Some(at_least), vote, std::future::pending()).await;
             if let Err(error) = sent {
-                tracing::warn!(%member, %error, "a snapshot for a member in quarantine was not sent");
+                tracing::warn!(%member, %error, "a member that asked for this state did not get it");
             }
         });
         Ok(())

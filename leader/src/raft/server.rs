@@ -271,6 +271,13 @@ impl Server {
                 };
                 async move { Ok(reply) }.boxed()
             }
+            Request::Snapshot { after } => {
+                let reply = match consensus.refill(from, after) {
+                    Ok(()) => Reply::Repairing,
+                    Err(reason) => Reply::Rejected { reason },
+                };
+                async move { Ok(reply) }.boxed()
+            }
             Request::Poll => {
                 let Standing { last, priority, able, .. } = consensus.standing();
                 async move { Ok(Reply::Polled { last, priority, able }) }.boxed()

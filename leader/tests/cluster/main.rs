@@ -13,6 +13,7 @@ mod exactly_once;
 mod failures;
 mod members;
 mod modes;
+mod refill;
 mod rollbacks;
 mod snapshots;
 mod watch;

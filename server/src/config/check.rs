@@ -190,6 +190,8 @@ pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
     }
     let labelled = file.peers.iter().filter_map(|peer| Some((peer.id, peer.region.clone()?)));
     config.regions = labelled.map(|(id, region)| (NodeId(id), Region(region))).collect();
+    let others = file.peers.iter().filter(|peer| peer.id != file.id);
+    config.contacts = others.map(|peer| (NodeId(peer.id), peer.peer.clone())).collect();
     config.wal = wal(file)?;
     config.validate().map_err(|error| {
         Problem::new(format!("leader.{}", error.knob), format!("is refused: {}", error.problem))

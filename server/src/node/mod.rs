@@ -243,9 +243,17 @@ async fn open_and_serve(
         disk,
     });
     info!("node {} of {:?} opens {}", config.id, config.cluster, folder.display());
-    let replica = Replica::open(env.clone(), engines, Redis, config.leader.clone())
-        .await
-        .map_err(|source| NodeError::Open { folder, source })?;
+    let mut stop = std::pin::pin!(stop);
+    // Opening can take as long as the log, or the state of another member, is large.
+    let replica = tokio::select! {
+        opened = Replica::open(env.clone(), engines, Redis, config.leader.clone()) => {
+            opened.map_err(|source| NodeError::Open { folder, source })?
+        }
+        why = &mut stop => {
+            info!("{why}: stopping before the node was open");
+            return Ok(());
+        }
+    };
     info!("node {} serves: {}", config.id, config.advertised);
     let how = |tls: bool| if tls { "by TLS only" } else { "in the open" };
     let (by_clients, by_peers) = (config.tls.clients.is_some(), config.tls.peers.is_some());
@@ -269,7 +277,7 @@ async fn open_and_serve(
     }));
 
     let outcome = tokio::select! {
-        why = stop => { info!("{why}: stopping"); Ok(()) }
+        why = &mut stop => { info!("{why}: stopping"); Ok(()) }
         failure = failure(&replica) => Err(NodeError::Failed(failure)),
         refused = found(&config, &replica) => Err(refused),
     };
