@@ -9,6 +9,7 @@ use common::receipt::LogReceipt;
 
 use crate::config::ConfigError;
 use crate::divergence::Quarantined;
+use crate::quota::OverQuota;
 use crate::replication_mode::AckReport;
 
 /// Why a node did not open. Its folder is as it was.
@@ -57,6 +58,10 @@ pub enum WriteError {
     /// The disk of the leader is full. Not applied; reads and deletes work.
     #[error("the leader's disk is full; not applied; free space or delete keys")]
     DiskFull,
+    /// The command would grow the state over its hard quota. Not applied; reads, deletes and what does
+    /// not grow the state work.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
     /// The deadline passed, or the node stopped, before the fate was known. The command may have
     /// been applied, or may still be.
     #[error("no acknowledgement within the deadline; the write may or may not have been applied")]
@@ -95,6 +100,7 @@ impl HasOutcome for WriteError {
             | Self::NoLeader(_)
             | Self::Overloaded { .. }
             | Self::DiskFull
+            | Self::OverQuota(_)
             | Self::SessionExpired
             | Self::Stopping(_) => Outcome::NotApplied,
             Self::AckTimeout { report, .. } if report.committed => Outcome::Applied,

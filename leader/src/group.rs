@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::consistency::ReplicationMode;
 use common::env::Env;
 use common::ids::{Epoch, LogPos, NodeId};
@@ -29,6 +30,7 @@ use crate::message::Proof;
 use crate::node::Member;
 use crate::peer::{Due, Peer};
 use crate::propose::Proposer;
+use crate::quota::{self, OverQuota, Quota};
 use crate::raft::Consensus;
 use crate::read::Groups;
 use crate::rollback;
@@ -85,6 +87,7 @@ impl Group {
                 acknowledger.clone(),
                 applier.clone(),
                 limit,
+                config.quota,
             );
             let (early, acknowledged) = mpsc::unbounded_channel();
             let peer = Peer::new(
@@ -171,6 +174,10 @@ impl Group {
                 "repair of the state",
                 divergence::repair(env.clone(), consensus.clone(), integrity, events.clone()),
             );
+            env.spawn(
+                "quota",
+                quota::warn(env.clone(), config.quota, applier.clone(), events.clone()),
+            );
             env.spawn("events", duties::tell(consensus.clone(), events.clone()));
             if identity.cluster.is_none() || applier.applied().cluster.is_none() {
                 let name = duties::name_cluster(env.clone(), identity, applier.clone());
@@ -242,6 +249,27 @@ impl Group {
             checked.await.ok_or(timed_out)
         };
         self.env.scope(check).boxed()
+    }
+
+    /// Sets how large the state may become.
+    pub(crate) fn set_quota(&self, quota: Quota, timeout: Duration) -> Done<'_> {
+        let set = async move {
+            quota.validate().map_err(AdminError::Refused)?;
+            let deadline = self.env.now() + timeout;
+            let set = self.peer.set_quota(quota, deadline).await;
+            set.then_some(()).ok_or(AdminError::TimedOut(timeout))
+        };
+        self.env.scope(set).boxed()
+    }
+
+    /// How large the state may become, and how many commands this node has refused for that.
+    pub(crate) fn quota(&self) -> (Quota, u64) {
+        self.peer.proposer().quota()
+    }
+
+    /// Why a command is refused now, where this node leads.
+    pub(crate) fn over_quota(&self, command: &Bytes) -> Option<OverQuota> {
+        self.peer.proposer().over_quota(command)
     }
 
     /// Checkpoints the state and lets the log before it go.

@@ -22,6 +22,7 @@ pub mod message;
 pub mod node;
 mod peer;
 mod propose;
+pub mod quota;
 mod raft;
 mod read;
 pub mod replication_mode;

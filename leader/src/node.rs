@@ -30,6 +30,7 @@ use crate::explain::explain;
 use crate::group::Group;
 use crate::identity::Identity;
 use crate::peer::Due;
+use crate::quota::{self, Quota, Usage};
 use crate::read::{ReadIndex, wait_applied};
 use crate::replication_mode::{AckReport, ReplicationMode, check, commit_is_enough, is_early};
 use crate::state_machine::StateMachine;
@@ -308,8 +309,11 @@ impl<M: StateMachine> Node<M> {
                 bytes.len()
             )));
         }
-        let shrinks = parts.replica.machine().shrinks(command);
-        let submission = Submission { command: bytes.into(), shrinks, early, timeout };
+        let (command, shrinks) = (bytes.into(), parts.replica.machine().shrinks(command));
+        if let Some(why) = parts.group.over_quota(&command) {
+            return Err(WriteError::OverQuota(why));
+        }
+        let submission = Submission { command, shrinks, early, timeout };
         parts.group.writer.submit(submission)
     }
 
@@ -390,6 +394,8 @@ impl<M: StateMachine> Node<M> {
         let view = parts.group.consensus.view();
         let applied = parts.replica.applied();
         let (sessions, state_bytes) = parts.replica.size();
+        let usage = parts.replica.counter().usage;
+        let (quota, quota_refused) = parts.group.quota();
         let matched = if view.role == Role::Leader {
             let proven = parts.group.consensus.matched();
             let members = view.voters.keys().chain(view.learners.keys());
@@ -413,6 +419,9 @@ impl<M: StateMachine> Node<M> {
             matched,
             sessions,
             state_bytes,
+            usage,
+            quota,
+            quota_refused,
             disk: parts.group.consensus.disk(),
             quarantine: parts.group.consensus.integrity().quarantined(),
             failure: view.failure,
@@ -471,6 +480,21 @@ impl<M: StateMachine> Node<M> {
     /// on, and fetches the state from another. Any node can be asked.
     pub async fn check(&self, timeout: Duration) -> Result<Checked, AdminError> {
         self.parts.group.check(timeout).await
+    }
+
+    /// Sets how large the state may become, for the whole cluster and instead of what any
+    /// configuration says. [`Quota::default`] is without bounds. Any node can be asked.
+    pub async fn set_quota(&self, quota: Quota, timeout: Duration) -> Result<(), AdminError> {
+        self.parts.group.set_quota(quota, timeout).await
+    }
+
+    /// What the state says of its size, and what counting all of it says: equal, or the state is
+    /// damaged. Reads the whole state of this member.
+    pub fn audit_usage(&self) -> Result<(Usage, Usage), EngineError> {
+        let Pinned { state, keyspaces, .. } = self.pin()?;
+        let holds_keys = |keyspace| self.machine().holds_keys(keyspace);
+        let counted = quota::count(state.as_ref(), &keyspaces, &holds_keys)?;
+        Ok((quota::read_usage(state.as_ref())?.unwrap_or(counted), counted))
     }
 
     /// Checkpoints the state now and lets the log before it go.

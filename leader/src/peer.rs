@@ -24,6 +24,7 @@ use crate::apply::Applier;
 use crate::entry::{Ask, EntryReply, MAX_ENTRY};
 use crate::message::{Proof, ReadIndexed, Reply, Request};
 use crate::propose::{Early, Proposer};
+use crate::quota::Quota;
 use crate::raft::{Consensus, Local};
 use crate::read::{AskLeader, ReadIndex};
 use crate::write::{Attempt, EarlyAck, Forward, Route};
@@ -59,6 +60,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// What proposes on this node.
+    pub(crate) const fn proposer(&self) -> &Proposer {
+        &self.proposer
+    }
+
     pub(crate) fn new(
         env: &Env,
         consensus: Consensus,
@@ -111,6 +117,25 @@ impl Peer {
             }
             if self.env.now() >= deadline {
                 return None;
+            }
+            let _ = self.env.timeout(PAUSE.min(left), leader.changed()).await;
+        }
+    }
+
+    /// Has the leader set the state's limits; whether that is done by the deadline.
+    pub(crate) async fn set_quota(&self, quota: Quota, deadline: Mono) -> bool {
+        let mut leader = self.consensus.watch_leader();
+        loop {
+            let left = deadline.since(self.env.now());
+            let known = *leader.borrow_and_update();
+            if let Some(to) = known
+                && let Attempt::Answered(EntryReply::Limited) =
+                    self.send(to, Forward::Quota(quota), left).await
+            {
+                return true;
+            }
+            if self.env.now() >= deadline {
+                return false;
             }
             let _ = self.env.timeout(PAUSE.min(left), leader.changed()).await;
         }
@@ -195,6 +220,7 @@ impl Peer {
         let proposed = match what {
             Forward::Open => self.proposer.submit(Ask::Open, true),
             Forward::Check => self.proposer.submit(Ask::Check, true),
+            Forward::Quota(quota) => self.proposer.submit(Ask::Quota(quota), true),
             Forward::Commands { commands, shrinks, early } => {
                 let batch = (commands.client, commands.first);
                 let early = early.into_iter().map(|wanted| self.early(origin, batch, wanted));

@@ -68,6 +68,10 @@ impl StateMachine for KeyValue {
         admission::shrinks(command)
     }
 
+    fn holds_keys(&self, keyspace: Keyspace) -> bool {
+        keyspace == DATA
+    }
+
     fn blind_reply(&self, command: &Command) -> Option<Reply> {
         matches!(command, Command::Set { .. }).then_some(Reply::Set)
     }

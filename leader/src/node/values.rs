@@ -12,6 +12,7 @@ use common::storage::wal::DiskHealth;
 use common::token::{JoinError, LogToken};
 
 use crate::divergence::Quarantined;
+use crate::quota::{Quota, Usage};
 use crate::replication_mode::{AckReport, ReplicationMode};
 
 /// What a write asks for.
@@ -230,6 +231,13 @@ pub struct Status {
     pub sessions: usize,
     /// Bytes of the state, roughly.
     pub state_bytes: u64,
+    /// How large the state is by its quota.
+    pub usage: Usage,
+    /// How large it may become.
+    pub quota: Quota,
+    /// How many commands this node has refused since its start, as the leader, since they would have
+    /// grown the state over its quota.
+    pub quota_refused: u64,
     /// The disk under the log.
     pub disk: DiskHealth,
     /// Why this node serves no reads, if its state was found to be wrong.

@@ -13,6 +13,7 @@ mod exactly_once;
 mod failures;
 mod members;
 mod modes;
+mod quota;
 mod rollbacks;
 mod snapshots;
 mod watch;
