@@ -134,6 +134,22 @@ pub enum ReadError {
     /// The token is of another cluster or another history of this one.
     #[error("{0}")]
     OtherToken(String),
+    /// The state at this position is not kept here, or not any more: read at another, or begin anew.
+    #[error(
+        "the state at {}.{} is not kept on this node any more, {}; take a new snapshot",
+        at.term,
+        at.index,
+        oldest.map_or_else(
+            || "and no other is".to_owned(),
+            |at| format!("the oldest one is at {}.{}", at.term, at.index),
+        )
+    )]
+    SnapshotTooOld {
+        /// The position.
+        at: LogPos,
+        /// The oldest one that is kept.
+        oldest: Option<LogPos>,
+    },
     /// The level is not one that this version serves.
     #[error("{0}")]
     Unsupported(String),

@@ -29,6 +29,7 @@ use crate::membership;
 use crate::message::Proof;
 use crate::node::Member;
 use crate::peer::{Due, Peer};
+use crate::pins::Pins;
 use crate::propose::Proposer;
 use crate::quota::{self, OverQuota, Quota};
 use crate::raft::Consensus;
@@ -58,6 +59,8 @@ pub(crate) struct Group {
     pub(crate) epoch: Epoch,
     /// What keeps the log.
     pub(crate) holds: Arc<Holds>,
+    /// Snapshots that are kept.
+    pub(crate) pins: Pins,
     /// Becomes true when the node is about to stop.
     stopping: watch::Sender<bool>,
     /// Where events go.
@@ -118,6 +121,7 @@ impl Group {
                     peer.clone(),
                 ),
             );
+            let pins = Pins::start(&env, config.snapshot_retention, config.max_snapshots);
             let epoch = identity.epoch;
             let events = broadcast::Sender::new(event::KEPT);
             let holds = Arc::new(Holds::new(&env, events.clone()));
@@ -193,6 +197,7 @@ impl Group {
                 freshness,
                 epoch,
                 holds,
+                pins,
                 stopping: watch::Sender::new(false),
                 events,
                 peer,

@@ -21,6 +21,7 @@ mod membership;
 pub mod message;
 pub mod node;
 mod peer;
+mod pins;
 mod propose;
 pub mod quota;
 mod raft;

@@ -13,12 +13,12 @@ use common::codec;
 use common::consistency::{Consistency, TradeOff};
 use common::env::{Env, Mono};
 use common::ids::{ClusterId, Epoch, GroupId, LogPos, NodeId};
-use common::mutate;
 use common::receipt::{Fate, LogReceipt, Receipt};
 use common::seal::ClusterSecret;
 use common::storage::disk::Disk;
 use common::storage::engine::{EngineError, Engines};
 use common::token::LogToken;
+use common::{mutate, sometimes};
 use tokio::sync::broadcast;
 
 use crate::apply::{Applier, Pinned, Replica};
@@ -322,9 +322,12 @@ impl<M: StateMachine> Node<M> {
         let parts = &self.parts;
         let group = &parts.group;
         self.sound()?;
+        if let ReadLevel::At(at) = options.level {
+            return self.view_at(at, options.token.as_ref());
+        }
         let deadline = group.env.now() + options.timeout;
         let index = match options.level {
-            ReadLevel::Eventual | ReadLevel::Causal => None,
+            ReadLevel::At(_) | ReadLevel::Eventual | ReadLevel::Causal => None,
             ReadLevel::Strong => {
                 let known = group.strong.index(options.timeout);
                 mutate!("local_read_called_strong", Some(known.await?), None)
@@ -347,6 +350,44 @@ impl<M: StateMachine> Node<M> {
         let now = index.map_or(applied.clock, |index| index.clock.max(applied.clock));
         let at = applied.at.unwrap_or_default();
         Ok(View { state, applied: at, clock: applied.clock, now })
+    }
+
+    /// The state at a position that is kept, or is the newest.
+    fn view_at(&self, at: LogPos, token: Option<&LogToken>) -> Result<View, ReadError> {
+        let Parts { replica, group } = &*self.parts;
+        let covers = token.is_none_or(|token| token.committed <= at && token.pending.is_empty());
+        if let Some(view) = group.pins.at(at).filter(|_| covers) {
+            return mutate!("snapshot_reads_the_present", Ok(view), self.view_now());
+        }
+        if replica.applied().at == Some(at) && covers {
+            let view = self.view_now()?;
+            if view.applied == at {
+                return Ok(view);
+            }
+        }
+        sometimes!("snapshot-too-old");
+        Err(ReadError::SnapshotTooOld { at, oldest: group.pins.oldest() })
+    }
+
+    fn view_now(&self) -> Result<View, ReadError> {
+        let (state, applied) = self.parts.replica.cut()?;
+        let (clock, now) = (applied.clock, applied.clock);
+        Ok(View { state, applied: applied.at.unwrap_or_default(), clock, now })
+    }
+
+    /// A consistent cut, as fresh as asked for, that this member keeps: later reads at
+    /// [`ReadLevel::At`] its [`View::applied`] see it again, until it is released as often as it was
+    /// asked for, or for [`Config::snapshot_retention`], or until [`Config::max_snapshots`] newer ones
+    /// are kept. At [`ReadLevel::At`] itself it joins one that is kept.
+    pub async fn snapshot(&self, options: ReadOptions) -> Result<View, ReadError> {
+        let view = self.view(options).await?;
+        self.parts.group.pins.keep(&view);
+        Ok(view)
+    }
+
+    /// A snapshot is not needed any more by one of those who asked for it; whether it was kept.
+    pub fn release_snapshot(&self, at: LogPos) -> bool {
+        self.parts.group.pins.release(at)
     }
 
     /// Refuses while this member's state is known to be wrong.
@@ -419,6 +460,7 @@ impl<M: StateMachine> Node<M> {
             matched,
             sessions,
             state_bytes,
+            snapshots: parts.group.pins.len(),
             usage,
             quota,
             quota_refused,

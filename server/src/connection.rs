@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use crate::backend::{Applied, View};
 use crate::clients::Client;
 use crate::command::{
-    Action, Queued, Session, Show, Watched, answer, explore, fate, handle, read_failure,
+    Action, Answered, Queued, Session, Show, Watched, answer, explore, fate, handle, read_failure,
     transaction_command, transaction_reply, wait_for_replicas, write_failure,
 };
 use crate::line::Line;
@@ -107,6 +107,7 @@ enum Slot {
     },
     Reads(Reads),
     Task(BoxFuture<'static, Value>, Voice),
+    Ask(BoxFuture<'static, Answered>, Voice),
 }
 
 /// How the answer to a write is shown.
@@ -320,7 +321,7 @@ impl Connection {
                     return Some(Job { action: Action::Explore(read), voice });
                 }
                 self.waits += 1;
-                let (service, level) = (Arc::clone(&self.service), self.session.level);
+                let (service, level) = (Arc::clone(&self.service), self.session.reads());
                 let token = covers(&self.session, &self.service, level);
                 let answer = async move { explore(&service, level, token, read).await };
                 Slot::Task(answer.boxed(), voice)
@@ -337,6 +338,13 @@ impl Connection {
                     }
                 }
             }
+            Action::Ask(asked) => {
+                if !self.queue.is_empty() {
+                    return Some(Job { action: Action::Ask(asked), voice });
+                }
+                self.waits += 1;
+                Slot::Ask(asked(&mut self.session, Arc::clone(&self.service)), voice)
+            }
             Action::Wait { replicas, timeout } => {
                 if !self.queue.is_empty() {
                     return Some(Job { action: Action::Wait { replicas, timeout }, voice });
@@ -352,10 +360,11 @@ impl Connection {
     }
 
     fn start_read(&mut self, query: Query, show: Show, voice: Voice) -> Option<Job> {
-        let level = self.session.level;
+        let level = self.session.reads();
         if self.writes > 0 {
-            // What this replica has applied is asked for, not the place in the order.
-            if level == ReadLevel::Eventual || self.waits > 0 || !query.is_small() {
+            // What this replica has applied is asked for, or had, not the place in the order.
+            let ordered = !matches!(level, ReadLevel::Eventual | ReadLevel::At(_));
+            if !ordered || self.waits > 0 || !query.is_small() {
                 return Some(Job { action: Action::Read(query, show), voice });
             }
             self.writes += 1;
@@ -409,6 +418,18 @@ impl Connection {
                 Some(Slot::Task(answer, voice)) => {
                     let Poll::Ready(value) = answer.poll_unpin(cx) else { break };
                     let voice = *voice;
+                    self.waits -= 1;
+                    self.queue.pop_front();
+                    (value, voice)
+                }
+                Some(Slot::Ask(answer, voice)) => {
+                    let Poll::Ready(Answered { value, then }) = answer.poll_unpin(cx) else {
+                        break;
+                    };
+                    let voice = *voice;
+                    if let Some(then) = then {
+                        then(&mut self.session);
+                    }
                     self.waits -= 1;
                     self.queue.pop_front();
                     (value, voice)

@@ -55,6 +55,9 @@ pub enum ReadLevel {
     /// Everything that the session has seen and done, as [`ReadOptions::token`] says: its own
     /// writes, and never less than it has read before, on any member.
     Causal,
+    /// The state at exactly this position, which this member keeps as
+    /// [`Node::snapshot`](crate::Node::snapshot) has asked, or which is its newest.
+    At(LogPos),
 }
 
 /// What a read asks for.
@@ -231,6 +234,8 @@ pub struct Status {
     pub sessions: usize,
     /// Bytes of the state, roughly.
     pub state_bytes: u64,
+    /// Snapshots that are kept for reads.
+    pub snapshots: usize,
     /// How large the state is by its quota.
     pub usage: Usage,
     /// How large it may become.

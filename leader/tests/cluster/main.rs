@@ -11,6 +11,7 @@ mod divergence;
 mod elections;
 mod exactly_once;
 mod failures;
+mod kept;
 mod members;
 mod modes;
 mod quota;

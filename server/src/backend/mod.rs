@@ -17,7 +17,8 @@ use common::seal::ClusterSecret;
 use common::storage::engine::{EngineError, KeyRange, Keyspace, Page, PageLimit, Read};
 use common::token::LogToken;
 use futures::future::BoxFuture;
-use leader::error::{ReadError, ResolveError, WriteError};
+use leader::error::{AdminError, ReadError, ResolveError, WriteError};
+use leader::quota::{Quota, Usage};
 use leader::{AckReport, ReadLevel, ReadOptions, ReplicationMode, Role, WriteOptions};
 
 use crate::redis::{Command, Redis, Reply};
@@ -46,6 +47,13 @@ pub struct View {
     pub now: Hlc,
     /// The last entry it contains.
     pub at: LogPos,
+}
+
+impl From<leader::View> for View {
+    fn from(view: leader::View) -> Self {
+        let (clock, now, at) = (view.clock(), view.now(), view.applied());
+        Self { state: Arc::new(view), clock, now, at }
+    }
 }
 
 impl std::fmt::Debug for View {
@@ -84,6 +92,10 @@ pub struct Standing {
     pub voters: Vec<NodeId>,
     /// On the leader: the last entry that each member is known to hold durably.
     pub matched: BTreeMap<NodeId, Option<LogPos>>,
+    /// How large the state is.
+    pub usage: Usage,
+    /// How large it may become.
+    pub quota: Quota,
 }
 
 /// Where commands are written and states are read.
@@ -104,6 +116,23 @@ pub trait Backend: Send + Sync + 'static {
         token: Option<LogToken>,
     ) -> BoxFuture<'_, Result<View, ReadError>>;
 
+    /// A cut as by [`Backend::view`] that is kept, so that it can be read at again by
+    /// [`ReadLevel::At`] its position. Default: refuses.
+    fn snapshot(
+        &self,
+        level: ReadLevel,
+        token: Option<LogToken>,
+    ) -> BoxFuture<'_, Result<View, ReadError>> {
+        let _ = (level, token);
+        let refused = "this server keeps no snapshots".to_owned();
+        Box::pin(std::future::ready(Err(ReadError::Unsupported(refused))))
+    }
+
+    /// A snapshot is not needed any more by one of those who asked for it.
+    fn release_snapshot(&self, at: LogPos) {
+        let _ = at;
+    }
+
     /// What became of a write.
     fn resolve<'a>(&'a self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Fate, ResolveError>>;
 
@@ -121,6 +150,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What is known of the group. Never waits.
     fn standing(&self) -> Standing;
+
+    /// Sets how large the state may become. Default: refuses.
+    fn set_quota(&self, quota: Quota) -> BoxFuture<'_, Result<(), AdminError>> {
+        let _ = quota;
+        let refused = "this server has no quota".to_owned();
+        Box::pin(std::future::ready(Err(AdminError::Refused(refused))))
+    }
 }
 
 impl Backend for leader::Node<Redis> {
@@ -147,10 +183,24 @@ impl Backend for leader::Node<Redis> {
         Box::pin(async move {
             let mut options = ReadOptions::level(level);
             options.token = token;
-            let view = leader::Node::view(self, options).await?;
-            let (clock, now, at) = (view.clock(), view.now(), view.applied());
-            Ok(View { state: Arc::new(view), clock, now, at })
+            Ok(leader::Node::view(self, options).await?.into())
         })
+    }
+
+    fn snapshot(
+        &self,
+        level: ReadLevel,
+        token: Option<LogToken>,
+    ) -> BoxFuture<'_, Result<View, ReadError>> {
+        Box::pin(async move {
+            let mut options = ReadOptions::level(level);
+            options.token = token;
+            Ok(leader::Node::snapshot(self, options).await?.into())
+        })
+    }
+
+    fn release_snapshot(&self, at: LogPos) {
+        leader::Node::release_snapshot(self, at);
     }
 
     fn resolve<'a>(&'a self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Fate, ResolveError>> {
@@ -182,6 +232,12 @@ impl Backend for leader::Node<Redis> {
             applied: status.applied,
             voters: status.voters.keys().copied().collect(),
             matched: status.matched,
+            usage: status.usage,
+            quota: status.quota,
         }
+    }
+
+    fn set_quota(&self, quota: Quota) -> BoxFuture<'_, Result<(), AdminError>> {
+        Box::pin(leader::Node::set_quota(self, quota, WriteOptions::default().timeout))
     }
 }

@@ -20,10 +20,12 @@ mod info;
 mod introspection;
 mod keys;
 mod lists;
+mod quota;
 mod repl;
 mod replication;
 mod session;
 mod sets;
+mod snapshot;
 mod sorted;
 mod strings;
 mod table;
@@ -31,9 +33,11 @@ mod table;
 mod tests;
 mod transaction;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::redis::{Command, Query, Reply};
 use crate::resp::Value;
@@ -45,6 +49,22 @@ pub(crate) use repl::{Inquiry, answer, fate, write_mode};
 pub(crate) use replication::wait_for_replicas;
 pub(crate) use session::Session;
 pub(crate) use transaction::{Queued, Watched};
+
+/// What begins once everything before it is answered, and its reply.
+pub(crate) type Asked =
+    Box<dyn FnOnce(&mut Session, Arc<Service>) -> BoxFuture<'static, Answered> + Send>;
+
+/// A reply, and what becomes of the session with it.
+pub(crate) struct Answered {
+    pub(crate) value: Value,
+    pub(crate) then: Option<Box<dyn FnOnce(&mut Session) + Send>>,
+}
+
+impl From<Value> for Answered {
+    fn from(value: Value) -> Self {
+        Self { value, then: None }
+    }
+}
 
 /// How a reply of the machine is shown to the client.
 pub(crate) type Show = fn(Reply) -> Value;
@@ -73,6 +93,8 @@ pub(crate) enum Action {
     Exec(Vec<Queued>),
     /// Is answered when everything before it is.
     Inquire(Inquiry),
+    /// The same, by something that takes its time.
+    Ask(Asked),
     /// Waits until so many replicas hold the connection's last write.
     Wait {
         /// How many.

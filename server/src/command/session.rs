@@ -8,6 +8,7 @@ use common::receipt::LogReceipt;
 use common::token::LogToken;
 use leader::{AckReport, ReadLevel, ReplicationMode};
 
+use super::snapshot::Kept;
 use super::transaction::{Transaction, Watched};
 use crate::clients::Client;
 use crate::resp::Version;
@@ -27,6 +28,8 @@ pub(crate) struct Session {
     pub(crate) version: Version,
     /// How fresh its reads are.
     pub(crate) level: ReadLevel,
+    /// The state that its reads see, if it is not the present.
+    pub(crate) snapshot: Option<Kept>,
     /// When its writes are acknowledged; none is the node's default.
     pub(crate) mode: Option<ReplicationMode>,
     /// Where its last write stands in the log.
@@ -74,6 +77,7 @@ impl Session {
             wrong_passwords: 0,
             version: Version::V2,
             level: ReadLevel::Strong,
+            snapshot: None,
             mode: None,
             last_write: None,
             last: None,
@@ -84,6 +88,11 @@ impl Session {
             command: "NULL",
             replies: Replies::On,
         }
+    }
+
+    /// How fresh a read is that begins now.
+    pub(crate) fn reads(&self) -> ReadLevel {
+        self.snapshot.as_ref().map_or(self.level, |kept| ReadLevel::At(kept.at))
     }
 
     /// Keys are watched from now on. What was seen of a key first is what counts.
@@ -166,6 +175,7 @@ impl Session {
         self.speak(Version::V2);
         self.client.shown().name = Bytes::new();
         self.level = ReadLevel::Strong;
+        self.snapshot = None;
         self.mode = None;
         self.seen = None;
         self.transaction = None;

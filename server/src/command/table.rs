@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::arguments::{shown, wrong_number};
 use super::{
     Context, Handled, client, configuration, counters, expiry, greeting, hashes, info,
-    introspection, keys, lists, repl, replication, sets, sorted, strings, transaction,
+    introspection, keys, lists, quota, repl, replication, sets, snapshot, sorted, strings,
+    transaction,
 };
 use crate::resp::Value;
 
@@ -926,10 +927,21 @@ static REPL: &[Spec] = &[
         .runs(introspection::help),
     Spec::new("repl|last", 2, TALK, "server", "0.1.0", "What the last write has achieved")
         .runs(repl::last),
+    Spec::new("repl|quota", -2, ADMIN, "server", "0.1.0", "How large the state may become")
+        .runs(quota::quota),
     Spec::new("repl|read", -2, TALK, "server", "0.1.0", "How fresh this connection's reads are")
         .runs(repl::read),
     Spec::new("repl|resolve", 3, TALK, "server", "0.1.0", "Tells what became of a write")
         .runs(repl::resolve),
+    Spec::new(
+        "repl|snapshot",
+        -2,
+        TALK,
+        "server",
+        "0.1.0",
+        "Whether this connection's reads see one state",
+    )
+    .runs(snapshot::snapshot),
     Spec::new("repl|status", 2, TALK, "server", "0.1.0", "Tells what the node knows of its group")
         .runs(replication::status),
     Spec::new("repl|token", -2, TALK, "server", "0.1.0", "What this session has seen and done")

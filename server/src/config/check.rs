@@ -6,6 +6,7 @@ use std::time::Duration;
 use common::ids::{NodeId, Region};
 use common::storage::engine::FjallConfig;
 use common::storage::wal::WalConfig;
+use leader::quota::{Limit, Quota};
 
 use super::{EngineKind, File, Problem, Strategy, lease_for};
 use crate::command::write_mode;
@@ -191,6 +192,15 @@ pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
     let labelled = file.peers.iter().filter_map(|peer| Some((peer.id, peer.region.clone()?)));
     config.regions = labelled.map(|(id, region)| (NodeId(id), Region(region))).collect();
     config.wal = wal(file)?;
+    let (quota, size) = (&file.quota, |size: super::Size| size.0);
+    config.quota = Quota {
+        bytes: Limit { soft: quota.soft_bytes.map(size), hard: quota.hard_bytes.map(size) },
+        keys: Limit { soft: quota.soft_keys, hard: quota.hard_keys },
+    };
+    config
+        .quota
+        .validate()
+        .map_err(|problem| Problem::new("quota", format!("is refused: {problem}")))?;
     config.validate().map_err(|error| {
         Problem::new(format!("leader.{}", error.knob), format!("is refused: {}", error.problem))
     })?;

@@ -185,6 +185,24 @@ pub struct LeaderKnobs {
     pub check_bytes_per_second: Option<Size>,
 }
 
+/// How large the state may become; what is absent is without a limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuotaKnobs {
+    /// Above so many bytes of keys and values the node warns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_bytes: Option<Size>,
+    /// Growth over so many bytes is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hard_bytes: Option<Size>,
+    /// Above so many keys the node warns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_keys: Option<u64>,
+    /// Growth over so many keys is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hard_keys: Option<u64>,
+}
+
 /// The knobs of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -248,6 +266,9 @@ pub struct File {
     /// How much one client may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: LimitKnobs,
+    /// How large the state may become.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub quota: QuotaKnobs,
     /// The knobs of the strategy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub leader: LeaderKnobs,

@@ -99,6 +99,11 @@ pub(super) fn shrinks(command: &Command) -> bool {
     )
 }
 
+/// Whether the command makes room, now or later, so that no quota refuses it: a deadline costs a row.
+pub(super) fn passes_quota(command: &Command) -> bool {
+    shrinks(command) || matches!(command, Command::Expire { .. } | Command::Persist { .. })
+}
+
 /// Whether a key can be stored at all.
 pub(super) fn fits(key: &[u8]) -> bool {
     key.len() <= MAX_KEY_BYTES

@@ -96,6 +96,14 @@ impl StateMachine for Redis {
         admission::shrinks(command)
     }
 
+    fn passes_quota(&self, command: &Command) -> bool {
+        admission::passes_quota(command)
+    }
+
+    fn holds_keys(&self, keyspace: Keyspace) -> bool {
+        keyspace == KEYS
+    }
+
     fn blind_reply(&self, command: &Command) -> Option<Reply> {
         match command {
             Command::Set { condition: Condition::Always, answer: Answer::Done, .. }
