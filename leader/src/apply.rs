@@ -89,7 +89,7 @@ pub(crate) trait Applier: Send + Sync + fmt::Debug {
     fn judge(&self, term: u64, indexes: Range<u64>) -> Judgement;
     /// Applies entries in order, in one batch, and returns what came of each.
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError>;
-    /// How large the state is, and how large it may become.
+    /// How large the state is, and how large it may become. Never waits for an apply.
     fn counter(&self) -> Counter;
     /// Tries commands on the state as it is now, in order: what they add to it, and the places of those
     /// that would grow it over a quota, besides what is under way. Nothing is changed.
@@ -150,6 +150,8 @@ pub(crate) struct Replica<M> {
     /// Whether it is kept what entries change.
     keeps_changes: bool,
     inner: Mutex<Inner>,
+    /// What was counted last, for those who must not wait for an apply.
+    counted: Mutex<Counter>,
     /// The position, for those who wait for it.
     progress: watch::Sender<Option<LogPos>>,
     checks: watch::Sender<u64>,
@@ -196,12 +198,16 @@ impl<M: StateMachine> Replica<M> {
         let inner = Inner::load(&machine, generation, engine)?;
         let progress = watch::Sender::new(inner.applied.at);
         let checks = watch::Sender::new(0);
-        let inner = Mutex::new(inner);
-        Ok(Self { machine, engines, keeps_changes, inner, progress, checks })
+        let (counted, inner) = (Mutex::new(inner.counter), Mutex::new(inner));
+        Ok(Self { machine, engines, keeps_changes, inner, counted, progress, checks })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, counter: Counter) {
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = counter;
     }
 
     /// The machine.
@@ -349,6 +355,7 @@ impl<M: StateMachine> Replica<M> {
         engine.write(draft.into_batch())?;
         inner.floor.saved = self.keeps_changes;
         (inner.applied, inner.counter) = (applied, counter);
+        self.count(counter);
         self.progress.send_replace(inner.applied.at);
         Ok(replies)
     }
@@ -509,7 +516,7 @@ impl<M: StateMachine> Applier for Replica<M> {
     }
 
     fn counter(&self) -> Counter {
-        self.inner().counter
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn weigh(
@@ -612,6 +619,7 @@ impl<M: StateMachine> Applier for Replica<M> {
         }
         let mut inner = self.inner();
         *inner = new;
+        self.count(inner.counter);
         self.progress.send_replace(inner.applied.at);
         Ok(())
     }

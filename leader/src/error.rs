@@ -164,6 +164,13 @@ pub enum ReadError {
     Stopping(NodeId),
 }
 
+impl ReadError {
+    /// Whether another member may answer what this one could not.
+    pub const fn others_may_answer(&self) -> bool {
+        matches!(self, Self::NoLeader(_) | Self::Behind(_) | Self::Quarantined(_))
+    }
+}
+
 /// Why a receipt has no answer. It is as good as before.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -24,9 +24,10 @@ use crate::error::{AdminError, OpenError};
 use crate::event::{self, Event};
 use crate::failover;
 use crate::identity::Identity;
-use crate::lag::Freshness;
+use crate::lag::{Freshness, Pace};
 use crate::membership;
 use crate::message::Proof;
+use crate::nearest::Nearest;
 use crate::node::Member;
 use crate::peer::{Due, Peer};
 use crate::pins::Pins;
@@ -34,6 +35,7 @@ use crate::propose::Proposer;
 use crate::quota::{self, OverQuota, Quota};
 use crate::raft::Consensus;
 use crate::read::Groups;
+use crate::read_elsewhere::Answers;
 use crate::rollback;
 use crate::watch::hold::Holds;
 use crate::watch::{Filter, Hold, HoldError, Watch, WatchError, WatchFrom};
@@ -59,6 +61,10 @@ pub(crate) struct Group {
     pub(crate) epoch: Epoch,
     /// What keeps the log.
     pub(crate) holds: Arc<Holds>,
+    /// How near the others are.
+    pub(crate) nearest: Nearest,
+    /// How fast entries are applied here.
+    pub(crate) pace: Pace,
     /// Snapshots that are kept.
     pub(crate) pins: Pins,
     /// Becomes true when the node is about to stop.
@@ -121,6 +127,7 @@ impl Group {
                     peer.clone(),
                 ),
             );
+            let nearest = Nearest::start(&env, &consensus);
             let pins = Pins::start(&env, config.snapshot_retention, config.max_snapshots);
             let epoch = identity.epoch;
             let events = broadcast::Sender::new(event::KEPT);
@@ -197,6 +204,8 @@ impl Group {
                 freshness,
                 epoch,
                 holds,
+                nearest,
+                pace: Pace::default(),
                 pins,
                 stopping: watch::Sender::new(false),
                 events,
@@ -254,6 +263,16 @@ impl Group {
             checked.await.ok_or(timed_out)
         };
         self.env.scope(check).boxed()
+    }
+
+    /// From now on reads of other members are answered.
+    pub(crate) fn answer_reads(&self, answers: Arc<dyn Answers>) {
+        self.peer.answer_reads(answers);
+    }
+
+    /// The index of the last entry that is applied here, 0 before the first.
+    pub(crate) fn applied_index(&self) -> u64 {
+        self.applier.applied().index()
     }
 
     /// Sets how large the state may become.

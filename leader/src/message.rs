@@ -8,6 +8,7 @@
 //! PreVote, Vote -> Voted    elections
 //! Transfer -> Transferred   leadership, handed over
 //! Forward -> Forwarded      a write that reached a member which does not lead
+//! Read -> Read              a read that a nearer or a fresher member answers
 //! State -> State            the hash of a member's state at a position
 //! Repair -> Repairing       a snapshot for a member whose state is wrong
 //! Poll -> Polled            what a voter holds, and whether it can lead
@@ -167,6 +168,11 @@ pub enum Request {
         /// What is right there.
         state: StateHash,
     },
+    /// Answer this read. Answer: [`Reply::Read`].
+    Read {
+        /// Encoded by the reader.
+        body: Bytes,
+    },
 }
 
 /// What became of an append.
@@ -288,6 +294,11 @@ pub enum Reply {
     },
     /// To [`Request::Repair`]: the snapshot comes.
     Repairing,
+    /// To [`Request::Read`].
+    Read {
+        /// Encoded by the member.
+        body: Bytes,
+    },
 }
 
 impl Request {

@@ -32,18 +32,21 @@ use crate::identity::Identity;
 use crate::peer::Due;
 use crate::quota::{self, Quota, Usage};
 use crate::read::{ReadIndex, wait_applied};
+use crate::read_elsewhere::Answering;
 use crate::replication_mode::{AckReport, ReplicationMode, check, commit_is_enough, is_early};
 use crate::state_machine::StateMachine;
 use crate::write::{Acknowledged, Submission};
 
-pub use values::{Member, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written};
+pub use values::{
+    Answer, Member, Prefer, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written,
+};
 
 /// One member of a replicated group of machines `M`. Cheap to clone.
 pub struct Node<M: StateMachine> {
     parts: Arc<Parts<M>>,
 }
 
-struct Parts<M> {
+pub(crate) struct Parts<M> {
     replica: Arc<Replica<M>>,
     group: Group,
 }
@@ -93,7 +96,14 @@ impl<M: StateMachine> Node<M> {
         let identity = Identity::open(&env.disk, config.node, &config.cluster_name).await?;
         let replica = Arc::new(Replica::open(machine, engines, config.change_feed).await?);
         let group = Group::open(env, config, identity, replica.clone(), replica.clone()).await?;
-        Ok(Self { parts: Arc::new(Parts { replica, group }) })
+        let parts = Arc::new(Parts { replica, group });
+        parts.group.answer_reads(Arc::new(Answering(Arc::downgrade(&parts))));
+        Ok(Self { parts })
+    }
+
+    /// The node of these parts.
+    pub(crate) const fn from_parts(parts: Arc<Parts<M>>) -> Self {
+        Self { parts }
     }
 
     /// Makes this node's folder the first of a new cluster of these members. Call it on one node.
@@ -460,6 +470,7 @@ impl<M: StateMachine> Node<M> {
             matched,
             sessions,
             state_bytes,
+            round_trips: parts.group.nearest.times(),
             snapshots: parts.group.pins.len(),
             usage,
             quota,

@@ -4,7 +4,7 @@
 //! answers the others. When this node leads, the same path is taken without the network.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use crate::propose::{Early, Proposer};
 use crate::quota::Quota;
 use crate::raft::{Consensus, Local};
 use crate::read::{AskLeader, ReadIndex};
+use crate::read_elsewhere::Answers;
 use crate::write::{Attempt, EarlyAck, Forward, Route};
 
 const FORWARD: Format = Format { magic: *b"TLfw", version: 1 };
@@ -57,9 +58,17 @@ pub(crate) struct Peer {
     due: Arc<dyn Due>,
     /// To this node's writer: what is acknowledged before it is committed.
     early: mpsc::UnboundedSender<EarlyAck>,
+    /// Answers reads, once the node is open.
+    answers: Arc<OnceLock<Arc<dyn Answers>>>,
 }
 
 impl Peer {
+    /// From now on reads of other members are answered.
+    pub(crate) fn answer_reads(&self, answers: Arc<dyn Answers>) {
+        // A node is opened once.
+        let _ = self.answers.set(answers);
+    }
+
     /// What proposes on this node.
     pub(crate) const fn proposer(&self) -> &Proposer {
         &self.proposer
@@ -73,7 +82,8 @@ impl Peer {
         due: Arc<dyn Due>,
         early: mpsc::UnboundedSender<EarlyAck>,
     ) -> Self {
-        Self { env: env.clone(), consensus, proposer, acknowledger, applier, due, early }
+        let (env, answers) = (env.clone(), Arc::default());
+        Self { env, consensus, proposer, acknowledger, applier, due, early, answers }
     }
 
     /// Waits on the leader, whoever it is by then, until those that a mode names have reached a
@@ -317,6 +327,13 @@ impl Local for Peer {
                 let answer = self.own_forward(from, what);
                 async move { encode(&answer.await) }.boxed()
             }
+        }
+    }
+
+    fn read(&self, _: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+        match self.answers.get() {
+            Some(answers) => answers.answer(body),
+            None => async { Bytes::new() }.boxed(),
         }
     }
 

@@ -163,6 +163,9 @@ impl Shared {
         let Ask::Commands(Commands { client, first, list, .. }) = ask else {
             return Ok(Usage::default());
         };
+        if !self.applier.counter().quota.unwrap_or(self.quota).is_hard() {
+            return Ok(Usage::default());
+        }
         // What was applied before changes nothing now.
         let last = first.saturating_add(list.len() as u64).saturating_sub(1);
         if self.applier.last_of(*client).is_some_and(|applied| applied >= last) {

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::apply::OWN_PREFIX;
+use crate::node::View;
 use crate::quota::Change as Growth;
 use crate::rollback::{AbsentKeys, Again};
 use crate::watch::{Change, ChangedRow};
@@ -90,6 +91,14 @@ pub trait StateMachine: Send + Sync + 'static {
         command: &Self::Command,
         stamp: Stamp,
     ) -> Result<Self::Reply, EngineError>;
+
+    /// Answers a read that [`Node::read`](crate::Node::read) has taken, on the member whose state `view`
+    /// is. Both are encoded as the machine likes. Default: refuses.
+    fn answer(&self, view: &View, query: &[u8]) -> Result<Bytes, Refused> {
+        let _ = (view, query);
+        let reason = "this machine answers no reads for other members".to_owned();
+        Err(Refused { reason })
+    }
 
     /// A command that a failover has lost, for a second time: made conditional on what it changes
     /// being as it is in `state`, if that was last changed before the log index `before`. See

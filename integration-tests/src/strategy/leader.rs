@@ -26,8 +26,8 @@ use leader::key_value::{Answer, Command, Condition, Operation, Reply as Answered
 use leader::quota::Quota;
 use leader::watch::{Filter, WatchError, WatchFrom, Watched};
 use leader::{
-    AckPoint, Config, KeyValue, Member, Node, ReadError, ReadLevel, ReadOptions, ReplicationMode,
-    Role, View, Who, WriteError, WriteOptions, Written,
+    AckPoint, Config, KeyValue, Member, Node, Prefer, ReadError, ReadLevel, ReadOptions,
+    ReplicationMode, Role, View, Who, WriteError, WriteOptions, Written,
 };
 
 use super::{Broken, Chore, Feed, Findings, Place, Strategy};
@@ -390,6 +390,14 @@ impl LeaderNode {
         let mut options = ReadOptions::level(level);
         options.timeout = timeout;
         options.token = token.clone().filter(|_| class == Class::Session);
+        // Half of what sessions ask for a value may be answered by whoever is nearest.
+        let elsewhere = matches!(class, Class::Session | Class::Bounded)
+            && matches!(action, Action::Read { .. })
+            && self.levels.below(2) == 0;
+        if elsewhere {
+            options.prefer = Prefer::Nearest;
+            return self.read_nearest(action.key(), options, token).await;
+        }
         let view = match self.node.view(options).await {
             Ok(view) => view,
             Err(error) => {
@@ -410,6 +418,24 @@ impl LeaderNode {
         };
         let reply = seen.map_or_else(|| Reply::new(Outcome::NotApplied), Reply::seen);
         Reply { token: token.and_then(|token| token_text(&token)), ..reply }
+    }
+
+    /// A read of one value, by any member.
+    async fn read_nearest(&self, key: Key, options: ReadOptions, token: Option<LogToken>) -> Reply {
+        let answer = match self.node.read(name(key), options).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let session_lost = matches!(error, ReadError::SessionLost { .. });
+                return Reply { session_lost, ..Reply::new(Outcome::NotApplied) };
+            }
+        };
+        let mut token = token.or_else(|| self.node.token());
+        if let Some(token) = &mut token {
+            token.saw_committed(answer.at);
+        }
+        let found = KeyValue::answered(&answer.body).expect("a record or none");
+        let seen = Seen::Value(found.map(|record| number(&record.value)));
+        Reply { token: token.and_then(|token| token_text(&token)), ..Reply::seen(seen) }
     }
 
     fn elements(&self, view: &View, set: Key) -> Option<Vec<i64>> {

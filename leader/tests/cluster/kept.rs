@@ -42,8 +42,8 @@ fn pages_of_a_scan_of_many_keys_while_writing_are_one_cut() {
         let group = Group::started(3, 310).await;
         let (leader, follower) = (group.leader().await, group.follower().await);
         let key = |n: usize| Bytes::from(format!("{n:06}"));
-        let fill = (0..KEYS).step_by(1_000).map(|from| {
-            let then = (from..from + 1_000).map(|n| Operation::put(key(n), "10")).collect();
+        let fill = (0..KEYS).step_by(100).map(|from| {
+            let then = (from..from + 100).map(|n| Operation::put(key(n), "10")).collect();
             let fill = Command::Transaction { compare: vec![], then, or_else: vec![] };
             group.node(leader).write(fill, patient())
         });

@@ -14,6 +14,7 @@ mod failures;
 mod kept;
 mod members;
 mod modes;
+mod nearest;
 mod quota;
 mod rollbacks;
 mod snapshots;
