@@ -92,7 +92,7 @@ impl Local {
         self.sweep(&mut order)?;
         let clock = order.clock.tick(wall_clock().as_millis() as u64);
         let at = LogPos { term: 1, index: order.index };
-        Ok(View { state: self.engine.snapshot()?, clock, now: clock, at })
+        Ok(View { state: self.engine.snapshot()?, clock, now: clock, at, age: None })
     }
 }
 

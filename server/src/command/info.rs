@@ -75,7 +75,7 @@ fn write_section(
             line("# Clients\r\nconnected_clients", &count(&counters.open))?;
             line("cluster_connections", &0)?;
             line("maxclients", &service.limits.connections)?;
-            line("blocked_clients", &0)?;
+            line("blocked_clients", &service.blocked.count())?;
             line("tracking_clients", &0)
         }
         "memory" => {

@@ -8,12 +8,14 @@
 #![expect(clippy::unnecessary_wraps, reason = "all handlers have one signature, for the table")]
 
 mod arguments;
+mod blocking;
 mod client;
 mod configuration;
 mod counters;
 mod expiry;
 mod explore;
 mod failure;
+mod feed;
 mod greeting;
 mod hashes;
 mod info;
@@ -43,6 +45,7 @@ use crate::redis::{Command, Query, Reply};
 use crate::resp::Value;
 use crate::service::Service;
 
+pub(crate) use blocking::{Pop, block};
 pub(crate) use explore::{Exploration, explore};
 pub(crate) use failure::{read_failure, write_failure};
 pub(crate) use repl::{Inquiry, answer, fate, write_mode};
@@ -95,6 +98,8 @@ pub(crate) enum Action {
     Inquire(Inquiry),
     /// The same, by something that takes its time.
     Ask(Asked),
+    /// Waits until a key has something.
+    Block(Pop),
     /// Waits until so many replicas hold the connection's last write.
     Wait {
         /// How many.
@@ -129,7 +134,7 @@ pub(crate) fn handle(session: &mut Session, service: &Service, words: &[Bytes]) 
         }
     };
     session.command = spec.name;
-    if let Some(refusal) = may(session, spec) {
+    if let Some(refusal) = may(session, spec).or_else(|| feed::refuses(session, spec.name)) {
         transaction::refused(session);
         return Action::Reply(refusal);
     }
@@ -187,9 +192,11 @@ fn plain(reply: Reply) -> Value {
         Reply::Kind(kind) => Value::Simple(kind.map_or("none", |kind| kind.name())),
         Reply::Refused(refusal) => Value::error(refusal.to_string()),
         // Only EXEC asks for the first, and who asks for scores shows them.
-        Reply::Many(_) | Reply::Scores(_) | Reply::Scored(_) => {
-            Value::error("ERR an answer to another command")
-        }
+        Reply::Many(_)
+        | Reply::Scores(_)
+        | Reply::Scored(_)
+        | Reply::TakenFrom(..)
+        | Reply::ScoredFrom(..) => Value::error("ERR an answer to another command"),
     }
 }
 

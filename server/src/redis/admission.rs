@@ -65,6 +65,7 @@ pub(super) fn check(command: &Command) -> Result<(), Refused> {
         | Command::SortedRemove { .. }
         | Command::SortedRemoveSpan { .. }
         | Command::SortedPop { .. }
+        | Command::PopFirst { .. }
         | Command::ListPop { .. }
         | Command::ListTrim { .. }
         | Command::ListRemove { .. } => Ok(()),
@@ -90,6 +91,7 @@ pub(super) fn shrinks(command: &Command) -> bool {
             | Command::SortedRemove { .. }
             | Command::SortedRemoveSpan { .. }
             | Command::SortedPop { .. }
+            | Command::PopFirst { .. }
             | Command::ListPop { .. }
             | Command::ListTrim { .. }
             | Command::ListRemove { .. }
