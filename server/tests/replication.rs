@@ -336,8 +336,10 @@ async fn a_pop_waits_on_one_node_for_a_push_through_another_and_through_a_failov
         assert!(tokio::time::Instant::now() < deadline);
     }
     let (first, second) = popped.await.unwrap();
-    assert!(first.to_string().contains("first"), "{first:?}");
-    assert!(second.to_string().contains("second"), "{second:?}");
+    let expected = |value: &str| {
+        Reply::Several(vec![Reply::Value(b"queue".to_vec()), Reply::Value(value.into())])
+    };
+    assert_eq!((first, second), (expected("first"), expected("second")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,8 +92,8 @@ pub(crate) async fn block(
         }
     };
     let mut over = std::pin::pin!(over);
-    let place = Place::take(&service, &pop.keys);
     let blocks = client.blocks();
+    let place = Place::take(&service, &pop.keys);
     // The first time its keys are asked, whatever this node knows of them.
     let mut keys = place.first_of();
     loop {

@@ -179,6 +179,9 @@ pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
         keep_entries: |count| count,
         log_cache_bytes: bytes,
         snapshot_chunk_bytes: bytes,
+        change_feed: |keeps| keeps,
+        snapshot_retention: time,
+        max_snapshots: |count| count,
         check_interval: |span: super::Span| Some(span.0).filter(|span| !span.is_zero()),
         check_bytes_per_second: |size: super::Size| size.0,
     }

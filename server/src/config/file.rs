@@ -180,6 +180,12 @@ pub struct LeaderKnobs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_chunk_bytes: Option<Size>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub change_feed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_retention: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_snapshots: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub check_interval: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_bytes_per_second: Option<Size>,
