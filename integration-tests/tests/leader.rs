@@ -12,6 +12,7 @@ use integration_tests::strategy::leader::Leader;
 use integration_tests::sweep::{Length, Line, Subject, Summary};
 use integration_tests::workload::Workload;
 use integration_tests::world::{Options, Stats, describe, run};
+use leader::quota::{Limit, Quota};
 
 const SEEDS: u64 = 500;
 
@@ -91,6 +92,25 @@ fn members_that_compare_their_states_every_second_never_differ() {
     assert!(broken.is_empty(), "promises were broken in seeds {broken:?}");
     assert!(summary.marks.contains_key("states-compared-equal"), "{:?}", summary.marks);
     assert!(!summary.marks.contains_key("divergence-quarantined"), "{:?}", summary.marks);
+}
+
+/// Behaviour 18 of the design, for quotas: what is refused is not applied, every member counts alike,
+/// and none ever has more than it may.
+#[test]
+fn no_member_grows_over_its_quota_whatever_fails() {
+    let mut summary = Summary::default();
+    for seed in 3_000..3_040 {
+        let plan = Length::Short.plan(seed);
+        let keys = Limit { soft: Some(5), hard: Some(20) };
+        let bytes = Limit { soft: None, hard: Some(900) };
+        let strategy = Leader::new(&plan.config).within(Quota { bytes, keys });
+        summary.add(Line::of(&run(strategy, &plan, &Options::default())));
+    }
+    for line in &summary.failed {
+        println!("seed {}: {:?}", line.seed, line.failures);
+    }
+    assert!(summary.failed.is_empty());
+    assert!(summary.marks.contains_key("quota-refused"), "{:?}", summary.marks);
 }
 
 /// Plans that once failed, made small. They stay, whatever a seed draws by then.

@@ -70,6 +70,7 @@ mod hunt {
     use integration_tests::world::Options;
     use leader::key_value::Command;
     use leader::message::{Candidacy, Cause, Request, Vote};
+    use leader::quota::{Limit, Quota};
     use leader::{KeyValue, Member, Node, ReadLevel, ReadOptions, ReplicationMode, WriteOptions};
 
     fn run(
@@ -135,6 +136,8 @@ mod hunt {
             "acknowledged_without_lease" => in_paused_time(acknowledgements_end_with_the_lease()),
             "votes_right_after_restart" => in_paused_time(a_restarted_voter_gives_no_vote()),
             "nobody_prefers_the_freshest" => in_paused_time(the_freshest_is_elected()),
+            "snapshot_reads_the_present" => in_paused_time(reads_at_a_position_see_one_state()),
+            "quota_refuses_deletes" => in_paused_time(a_full_state_lets_a_delete_pass()),
             other => panic!("no property kills {other}: write one"),
         }
     }
@@ -274,6 +277,35 @@ mod hunt {
         let view = node.view(ReadOptions::level(ReadLevel::Strong)).await.unwrap();
         let record = KeyValue::get(&view, view.clock(), b"key").unwrap();
         record.is_some_and(|record| record.value == b"held by two"[..])
+    }
+
+    /// A snapshot is kept, a key is overwritten, and it is read at the snapshot's position.
+    async fn reads_at_a_position_see_one_state() -> bool {
+        let Group { members, .. } = group(1).await;
+        let (node, ..) = &members[0];
+        let write = |value| node.write(Command::put("key", value), WriteOptions::default());
+        write("old").await.unwrap();
+        let at = node.snapshot(ReadOptions::default()).await.unwrap().applied();
+        write("new").await.unwrap();
+        let view = node.view(ReadOptions::level(ReadLevel::At(at))).await.unwrap();
+        let record = KeyValue::get(&view, view.clock(), b"key").unwrap();
+        record.is_some_and(|record| record.value == b"old"[..])
+    }
+
+    /// One member is full by its quota; what does not grow it is still taken.
+    async fn a_full_state_lets_a_delete_pass() -> bool {
+        let Group { members, .. } = group(1).await;
+        let (node, ..) = &members[0];
+        let write = |command| node.write(command, WriteOptions::default());
+        for n in 0..9 {
+            write(Command::put(format!("key {n}"), "value")).await.unwrap();
+        }
+        let keys = Limit { soft: None, hard: Some(5) };
+        let quota = Quota { keys, ..Quota::default() };
+        node.set_quota(quota, PATIENCE).await.unwrap();
+        let over = write(Command::put("one", "more")).await.is_err();
+        // Still over the limit, and nothing new.
+        over && write(Command::put("key 1", "other")).await.is_ok()
     }
 
     /// The leader of three is cut off. It takes an asynchronous write while it has its lease, and its

@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::entry::{Ask, CommandReply, Commands, Entry, EntryReply};
+use crate::quota::Change as Growth;
+use crate::quota::{Counter, LIMITS, OverQuota, Quota, USAGE, Usage, encode_quota, read_usage};
 use crate::raft::Judgement;
 use crate::resolve::{HISTORY, History};
 use crate::session::{Judged, Sessions};
@@ -87,6 +89,16 @@ pub(crate) trait Applier: Send + Sync + fmt::Debug {
     fn judge(&self, term: u64, indexes: Range<u64>) -> Judgement;
     /// Applies entries in order, in one batch, and returns what came of each.
     fn apply(&self, entries: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError>;
+    /// How large the state is, and how large it may become. Never waits for an apply.
+    fn counter(&self) -> Counter;
+    /// Tries commands on the state as it is now, in order: what they add to it, and the places of those
+    /// that would grow it over a quota, besides what is under way. Nothing is changed.
+    fn weigh(
+        &self,
+        commands: &[Bytes],
+        under_way: Usage,
+        quota: Quota,
+    ) -> Result<Weighed, EngineError>;
     /// What was changed, up to now.
     fn feed(&self) -> Result<FeedCut, EngineError>;
     /// Forgets what was changed up to a position, some rows at a time. Whether some are left.
@@ -103,6 +115,15 @@ pub(crate) trait Applier: Send + Sync + fmt::Debug {
     fn take_check(&self) -> Option<Pinned>;
     /// Replaces the state by a received one.
     async fn install(&self, received: Generation, at: Applied) -> Result<(), EngineError>;
+}
+
+/// What commands would do to a state.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Weighed {
+    /// What those that pass add.
+    pub(crate) growth: Growth,
+    /// The places of those that do not, and why the first of them does not.
+    pub(crate) refused: Option<(OverQuota, Vec<u16>)>,
 }
 
 /// A state that stays as it is while it is read.
@@ -129,6 +150,8 @@ pub(crate) struct Replica<M> {
     /// Whether it is kept what entries change.
     keeps_changes: bool,
     inner: Mutex<Inner>,
+    /// What was counted last, for those who must not wait for an apply.
+    counted: Mutex<Counter>,
     /// The position, for those who wait for it.
     progress: watch::Sender<Option<LogPos>>,
     checks: watch::Sender<u64>,
@@ -148,6 +171,7 @@ struct Inner {
     cut: Option<Arc<dyn Read>>,
     /// The state at the last check, until it is taken.
     check: Option<Pinned>,
+    counter: Counter,
 }
 
 impl<M> fmt::Debug for Replica<M> {
@@ -171,15 +195,19 @@ impl<M: StateMachine> Replica<M> {
             engines.switch(generation).await?;
             (generation, engine)
         };
-        let inner = Inner::load(generation, engine)?;
+        let inner = Inner::load(&machine, generation, engine)?;
         let progress = watch::Sender::new(inner.applied.at);
         let checks = watch::Sender::new(0);
-        let inner = Mutex::new(inner);
-        Ok(Self { machine, engines, keeps_changes, inner, progress, checks })
+        let (counted, inner) = (Mutex::new(inner.counter), Mutex::new(inner));
+        Ok(Self { machine, engines, keeps_changes, inner, counted, progress, checks })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, counter: Counter) {
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = counter;
     }
 
     /// The machine.
@@ -286,7 +314,7 @@ impl<M: StateMachine> Replica<M> {
             draft.note_rows();
         }
         inner.floor.write(&mut draft, self.keeps_changes);
-        let mut applied = inner.applied.clone();
+        let (mut applied, mut counter) = (inner.applied.clone(), inner.counter);
         let mut replies = Vec::with_capacity(entries.len());
         for Decoded { at, what } in entries {
             // The clock moves with every entry, so that a position has one time everywhere.
@@ -302,6 +330,10 @@ impl<M: StateMachine> Replica<M> {
                         applied.cluster = Some(*cluster);
                         applied.secret = *secret;
                     }
+                    if let Ask::Quota(quota) = entry.ask {
+                        counter.quota = Some(quota);
+                        draft.put(USAGE, LIMITS, encode_quota(quota));
+                    }
                     let when = (at, applied.clock);
                     let mut gathered = Gathered::default();
                     let sinks = (&mut draft, &mut gathered);
@@ -314,12 +346,16 @@ impl<M: StateMachine> Replica<M> {
             applied.at = Some(at);
             replies.push(reply);
         }
-        guard(&BTreeSet::from([crate::session::CLIENTS, HISTORY, FEED]), &draft)?;
+        guard(&BTreeSet::from([crate::session::CLIENTS, HISTORY, FEED, USAGE]), &draft)?;
         draft.put(META, APPLIED, applied.encode());
+        let growth = draft.growth(&|keyspace| self.machine.holds_keys(keyspace))?;
+        let (row, usage) = counter.add(growth);
+        draft.put(USAGE, row, usage);
         inner.cut = None;
         engine.write(draft.into_batch())?;
         inner.floor.saved = self.keeps_changes;
-        inner.applied = applied;
+        (inner.applied, inner.counter) = (applied, counter);
+        self.count(counter);
         self.progress.send_replace(inner.applied.at);
         Ok(replies)
     }
@@ -334,6 +370,7 @@ impl<M: StateMachine> Replica<M> {
         match &entry.ask {
             Ask::Found { .. } => Ok(EntryReply::Nothing),
             Ask::Check => Ok(EntryReply::Checked(at)),
+            Ask::Quota(_) => Ok(EntryReply::Limited),
             Ask::Open => {
                 let client = ClientId(at.index);
                 sessions.open(draft, client, clock);
@@ -360,13 +397,30 @@ impl Inner {
         Ok(Pinned { state, keyspaces, at: self.applied.clone() })
     }
 
-    fn load(generation: Generation, engine: Arc<dyn Engine>) -> Result<Self, EngineError> {
+    fn load<M: StateMachine>(
+        machine: &M,
+        generation: Generation,
+        engine: Arc<dyn Engine>,
+    ) -> Result<Self, EngineError> {
         let applied = read_applied(engine.as_ref())?;
         let sessions = Sessions::load(engine.as_ref())?;
         let history = History::load(engine.as_ref())?;
         let floor = Floor::load(engine.as_ref(), applied.at)?;
+        let holds_keys = |keyspace| machine.holds_keys(keyspace);
+        let counter = Counter::load(engine.as_ref(), &engine.keyspaces()?, &holds_keys)?;
         let (trimmed, cut, check) = (0, None, None);
-        Ok(Self { engine, generation, applied, sessions, history, floor, trimmed, cut, check })
+        Ok(Self {
+            engine,
+            generation,
+            applied,
+            sessions,
+            history,
+            floor,
+            trimmed,
+            cut,
+            check,
+            counter,
+        })
     }
 }
 
@@ -461,6 +515,44 @@ impl<M: StateMachine> Applier for Replica<M> {
         Ok(replies)
     }
 
+    fn counter(&self) -> Counter {
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn weigh(
+        &self,
+        commands: &[Bytes],
+        under_way: Usage,
+        quota: Quota,
+    ) -> Result<Weighed, EngineError> {
+        let (state, applied) = self.cut()?;
+        let usage = read_usage(state.as_ref())?.unwrap_or_else(|| self.inner().counter.usage);
+        let used = usage.and(under_way);
+        let holds_keys = |keyspace| self.machine.holds_keys(keyspace);
+        let (mut weighed, mut tried) = (Weighed::default(), Draft::new(state.as_ref()));
+        for (place, bytes) in commands.iter().enumerate() {
+            // One that cannot be read is refused where it is applied.
+            let Ok(command) = codec::decode_body::<M::Command>(bytes) else { continue };
+            let sub = place as u16;
+            let stamp = Stamp { clock: applied.clock.next(), index: applied.index() + 1, sub };
+            let mut draft = Draft::new(&tried);
+            self.machine.apply(&mut draft, &command, stamp)?;
+            let growth = draft.growth(&holds_keys)?;
+            let over = quota.refuses(used.with(weighed.growth), growth);
+            match over {
+                Some(why) if !self.machine.passes_quota(&command) => {
+                    weighed.refused.get_or_insert((why, Vec::new())).1.push(sub);
+                }
+                _ => {
+                    weighed.growth = weighed.growth.and(growth);
+                    let batch = draft.into_batch();
+                    tried.take_over(batch);
+                }
+            }
+        }
+        Ok(weighed)
+    }
+
     fn feed(&self) -> Result<FeedCut, EngineError> {
         let (state, applied) = self.cut()?;
         // A floor that was raised since only tells of a gap that this cut does not have yet.
@@ -518,7 +610,7 @@ impl<M: StateMachine> Applier for Replica<M> {
         let Some((generation, engine)) = current.filter(|(g, _)| *g == received) else {
             return Err(EngineError::Io("the received engine is not the current one".into()));
         };
-        let new = Inner::load(generation, engine)?;
+        let new = Inner::load(&self.machine, generation, engine)?;
         if new.applied != at {
             return Err(EngineError::Corrupt(format!(
                 "the received snapshot says it is at {:?}, its content at {:?}",
@@ -527,6 +619,7 @@ impl<M: StateMachine> Applier for Replica<M> {
         }
         let mut inner = self.inner();
         *inner = new;
+        self.count(inner.counter);
         self.progress.send_replace(inner.applied.at);
         Ok(())
     }

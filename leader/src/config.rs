@@ -8,6 +8,7 @@ use common::ids::{NodeId, Region};
 use common::storage::wal::WalConfig;
 
 use crate::message::MAX_BYTES;
+use crate::quota::Quota;
 
 /// How a node behaves. [`Config::new`] gives the defaults, [`Config::validate`] refuses
 /// contradictions by name.
@@ -55,6 +56,10 @@ pub struct Config {
     /// Most bytes of entries proposed and not yet applied before writes are refused as
     /// overloaded. Default 64 MiB.
     pub max_uncommitted_bytes: usize,
+    /// How large the state may become, until [`Node::set_quota`](crate::Node::set_quota) says
+    /// otherwise for the whole cluster. The leader's own configuration decides, so give all members the
+    /// same. Default: without bounds.
+    pub quota: Quota,
     /// Bytes of log after which the state is checkpointed and the log before it may go. Default
     /// 256 MiB.
     pub checkpoint_bytes: u64,
@@ -67,6 +72,11 @@ pub struct Config {
     /// it can be watched ([`crate::watch`]). Default: yes. It costs writing each changed value once
     /// more; without it, watching this node is refused. Members may differ.
     pub change_feed: bool,
+    /// How long a snapshot that was asked for by [`Node::snapshot`](crate::Node::snapshot) is kept.
+    /// Default 5 min, at least 10 ms. What is overwritten meanwhile takes memory or disk until its end.
+    pub snapshot_retention: Duration,
+    /// Most snapshots that are kept at a time; the one taken first makes room. Default 64, at least 1.
+    pub max_snapshots: usize,
     /// Bytes of recent entries kept in memory for replication. Default 64 MiB.
     pub log_cache_bytes: usize,
     /// Bytes per chunk of a snapshot on the wire. Default 1 MiB, at most 8 MiB.
@@ -105,10 +115,13 @@ impl Config {
             batch_bytes: 64 << 10,
             max_command_bytes: 1 << 20,
             max_uncommitted_bytes: 64 << 20,
+            quota: Quota::default(),
             checkpoint_bytes: 256 << 20,
             checkpoint_interval: Duration::from_secs(300),
             keep_entries: 10_000,
             change_feed: true,
+            snapshot_retention: Duration::from_secs(300),
+            max_snapshots: 64,
             log_cache_bytes: 64 << 20,
             snapshot_chunk_bytes: 1 << 20,
             check_interval: Some(Duration::from_secs(3_600)),
@@ -188,6 +201,15 @@ impl Config {
         if self.check_interval.is_some_and(|interval| interval < Duration::from_millis(100)) {
             return refuse("check_interval", "must be at least 100 ms, or absent".into());
         }
+        if self.snapshot_retention < Duration::from_millis(10) {
+            return refuse("snapshot_retention", "must be at least 10 ms".into());
+        }
+        if self.max_snapshots == 0 {
+            return refuse("max_snapshots", "must be at least 1".into());
+        }
+        if let Err(problem) = self.quota.validate() {
+            return refuse("quota", problem);
+        }
         if self.check_bytes_per_second == 0 {
             return refuse("check_bytes_per_second", "must be at least 1".into());
         }
@@ -208,6 +230,7 @@ pub struct ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::Limit;
 
     type Change = fn(&mut Config);
 
@@ -215,7 +238,7 @@ mod tests {
     fn the_defaults_are_valid_and_contradictions_are_refused_by_name() {
         let config = || Config::new(NodeId(1), "test");
         config().validate().unwrap();
-        let changes: [(&str, Change); 12] = [
+        let changes: [(&str, Change); 15] = [
             ("cluster_name", |c| c.cluster_name.clear()),
             ("heartbeat_interval", |c| c.heartbeat_interval = Duration::ZERO),
             ("election_timeout_min", |c| c.heartbeat_interval = Duration::from_millis(101)),
@@ -228,6 +251,9 @@ mod tests {
             ("snapshot_chunk_bytes", |c| c.snapshot_chunk_bytes = 0),
             ("check_interval", |c| c.check_interval = Some(Duration::ZERO)),
             ("check_bytes_per_second", |c| c.check_bytes_per_second = 0),
+            ("snapshot_retention", |c| c.snapshot_retention = Duration::ZERO),
+            ("max_snapshots", |c| c.max_snapshots = 0),
+            ("quota", |c| c.quota.keys = Limit { soft: Some(2), hard: Some(1) }),
         ];
         for (knob, change) in changes {
             let mut config = config();

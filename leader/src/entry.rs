@@ -7,6 +7,7 @@
 //!   due        commands that deadlines asked for; they have no session
 //!   check      members compare their states at this position
 //!   found      the cluster's id and the secret of its seals, drawn by its first leader
+//!   quota      how large the state may become
 //! ```
 //!
 //! All commands of an entry belong to one session and are numbered without gaps, so one pair of
@@ -17,6 +18,8 @@ use common::clock::Hlc;
 use common::codec::{self, CodecError, Format};
 use common::ids::{ClientId, ClusterId, LogPos};
 use serde::{Deserialize, Serialize};
+
+use crate::quota::Quota;
 
 const FORMAT: Format = Format { magic: *b"TLen", version: 1 };
 
@@ -50,6 +53,8 @@ pub(crate) enum Ask {
     },
     /// Compare the states of all members at this position. Changes nothing but the clock.
     Check,
+    /// The state's limits from here on.
+    Quota(Quota),
 }
 
 /// Commands of one session, numbered from `first` without gaps.
@@ -79,6 +84,8 @@ pub(crate) enum EntryReply {
     UnknownClient,
     /// The states are compared at this position.
     Checked(LogPos),
+    /// The limits are set.
+    Limited,
 }
 
 /// What came of one command.
@@ -114,6 +121,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::Limit;
 
     #[test]
     fn the_format_of_version_1_stays() {
@@ -131,6 +139,16 @@ mod tests {
         assert_eq!(&hex[..20], "544c656e01000e000000", "magic, version, length");
         assert_eq!(&hex[28..], "fc0300e803010705040202616200", "body");
         assert_eq!(Entry::decode(&bytes), Ok(entry));
+    }
+
+    #[test]
+    fn a_quota_keeps_its_bytes() {
+        let bytes = Limit { soft: Some(80), hard: Some(100) };
+        let ask = Ask::Quota(Quota { bytes, keys: Limit::default() });
+        let bytes = Entry { stamp: Hlc::new(1_000, 3), ask: ask.clone() }.encode();
+        let hex = bytes.iter().fold(String::new(), |hex, b| hex + &format!("{b:02x}"));
+        assert_eq!(&hex[28..], "fc0300e803050150016400 00".replace(' ', ""), "body");
+        assert_eq!(Entry::decode(&bytes).unwrap().ask, ask);
     }
 
     #[test]

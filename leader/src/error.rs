@@ -9,6 +9,7 @@ use common::receipt::LogReceipt;
 
 use crate::config::ConfigError;
 use crate::divergence::Quarantined;
+use crate::quota::OverQuota;
 use crate::replication_mode::AckReport;
 
 /// Why a node did not open. Its folder is as it was.
@@ -57,6 +58,10 @@ pub enum WriteError {
     /// The disk of the leader is full. Not applied; reads and deletes work.
     #[error("the leader's disk is full; not applied; free space or delete keys")]
     DiskFull,
+    /// The command would grow the state over its hard quota. Not applied; reads, deletes and what does
+    /// not grow the state work.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
     /// The deadline passed, or the node stopped, before the fate was known. The command may have
     /// been applied, or may still be.
     #[error("no acknowledgement within the deadline; the write may or may not have been applied")]
@@ -95,6 +100,7 @@ impl HasOutcome for WriteError {
             | Self::NoLeader(_)
             | Self::Overloaded { .. }
             | Self::DiskFull
+            | Self::OverQuota(_)
             | Self::SessionExpired
             | Self::Stopping(_) => Outcome::NotApplied,
             Self::AckTimeout { report, .. } if report.committed => Outcome::Applied,
@@ -128,6 +134,22 @@ pub enum ReadError {
     /// The token is of another cluster or another history of this one.
     #[error("{0}")]
     OtherToken(String),
+    /// The state at this position is not kept here, or not any more: read at another, or begin anew.
+    #[error(
+        "the state at {}.{} is not kept on this node any more, {}; take a new snapshot",
+        at.term,
+        at.index,
+        oldest.map_or_else(
+            || "and no other is".to_owned(),
+            |at| format!("the oldest one is at {}.{}", at.term, at.index),
+        )
+    )]
+    SnapshotTooOld {
+        /// The position.
+        at: LogPos,
+        /// The oldest one that is kept.
+        oldest: Option<LogPos>,
+    },
     /// The level is not one that this version serves.
     #[error("{0}")]
     Unsupported(String),
@@ -140,6 +162,13 @@ pub enum ReadError {
     /// The node is stopping or has failed.
     #[error("node {0} is stopping")]
     Stopping(NodeId),
+}
+
+impl ReadError {
+    /// Whether another member may answer what this one could not.
+    pub const fn others_may_answer(&self) -> bool {
+        matches!(self, Self::NoLeader(_) | Self::Behind(_) | Self::Quarantined(_))
+    }
 }
 
 /// Why a receipt has no answer. It is as good as before.

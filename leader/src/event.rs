@@ -3,6 +3,7 @@
 use common::ids::{LogPos, NodeId};
 
 use crate::divergence::Quarantined;
+use crate::quota::{Fullness, Quota, Usage};
 use crate::rollback::Rollback;
 
 /// Something that has happened on this node.
@@ -39,6 +40,15 @@ pub enum Event {
     Repaired {
         /// The position of the check that had found it.
         at: LogPos,
+    },
+    /// The state has passed a soft limit of its quota, is full, or is within its limits again.
+    Quota {
+        /// How it stands now.
+        fullness: Fullness,
+        /// How large it is.
+        usage: Usage,
+        /// How large it may become.
+        quota: Quota,
     },
     /// A hold on the log has ended without being released: a watcher that still needs what it kept
     /// gets [`WatchError::Compacted`](crate::watch::WatchError::Compacted).

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::consistency::ReplicationMode;
 use common::env::Env;
 use common::ids::{Epoch, LogPos, NodeId};
@@ -23,14 +24,18 @@ use crate::error::{AdminError, OpenError};
 use crate::event::{self, Event};
 use crate::failover;
 use crate::identity::Identity;
-use crate::lag::Freshness;
+use crate::lag::{Freshness, Pace};
 use crate::membership;
 use crate::message::Proof;
+use crate::nearest::Nearest;
 use crate::node::Member;
 use crate::peer::{Due, Peer};
+use crate::pins::Pins;
 use crate::propose::Proposer;
+use crate::quota::{self, OverQuota, Quota};
 use crate::raft::Consensus;
 use crate::read::Groups;
+use crate::read_elsewhere::Answers;
 use crate::rollback;
 use crate::watch::hold::Holds;
 use crate::watch::{Filter, Hold, HoldError, Watch, WatchError, WatchFrom};
@@ -56,6 +61,12 @@ pub(crate) struct Group {
     pub(crate) epoch: Epoch,
     /// What keeps the log.
     pub(crate) holds: Arc<Holds>,
+    /// How near the others are.
+    pub(crate) nearest: Nearest,
+    /// How fast entries are applied here.
+    pub(crate) pace: Pace,
+    /// Snapshots that are kept.
+    pub(crate) pins: Pins,
     /// Becomes true when the node is about to stop.
     stopping: watch::Sender<bool>,
     /// Where events go.
@@ -85,6 +96,7 @@ impl Group {
                 acknowledger.clone(),
                 applier.clone(),
                 limit,
+                config.quota,
             );
             let (early, acknowledged) = mpsc::unbounded_channel();
             let peer = Peer::new(
@@ -115,6 +127,8 @@ impl Group {
                     peer.clone(),
                 ),
             );
+            let nearest = Nearest::start(&env, &consensus);
+            let pins = Pins::start(&env, config.snapshot_retention, config.max_snapshots);
             let epoch = identity.epoch;
             let events = broadcast::Sender::new(event::KEPT);
             let holds = Arc::new(Holds::new(&env, events.clone()));
@@ -171,6 +185,10 @@ impl Group {
                 "repair of the state",
                 divergence::repair(env.clone(), consensus.clone(), integrity, events.clone()),
             );
+            env.spawn(
+                "quota",
+                quota::warn(env.clone(), config.quota, applier.clone(), events.clone()),
+            );
             env.spawn("events", duties::tell(consensus.clone(), events.clone()));
             if identity.cluster.is_none() || applier.applied().cluster.is_none() {
                 let name = duties::name_cluster(env.clone(), identity, applier.clone());
@@ -186,6 +204,9 @@ impl Group {
                 freshness,
                 epoch,
                 holds,
+                nearest,
+                pace: Pace::default(),
+                pins,
                 stopping: watch::Sender::new(false),
                 events,
                 peer,
@@ -242,6 +263,37 @@ impl Group {
             checked.await.ok_or(timed_out)
         };
         self.env.scope(check).boxed()
+    }
+
+    /// From now on reads of other members are answered.
+    pub(crate) fn answer_reads(&self, answers: Arc<dyn Answers>) {
+        self.peer.answer_reads(answers);
+    }
+
+    /// The index of the last entry that is applied here, 0 before the first.
+    pub(crate) fn applied_index(&self) -> u64 {
+        self.applier.applied().index()
+    }
+
+    /// Sets how large the state may become.
+    pub(crate) fn set_quota(&self, quota: Quota, timeout: Duration) -> Done<'_> {
+        let set = async move {
+            quota.validate().map_err(AdminError::Refused)?;
+            let deadline = self.env.now() + timeout;
+            let set = self.peer.set_quota(quota, deadline).await;
+            set.then_some(()).ok_or(AdminError::TimedOut(timeout))
+        };
+        self.env.scope(set).boxed()
+    }
+
+    /// How large the state may become, and how many commands this node has refused for that.
+    pub(crate) fn quota(&self) -> (Quota, u64) {
+        self.peer.proposer().quota()
+    }
+
+    /// Why a command is refused now, where this node leads.
+    pub(crate) fn over_quota(&self, command: &Bytes) -> Option<OverQuota> {
+        self.peer.proposer().over_quota(command)
     }
 
     /// Checkpoints the state and lets the log before it go.

@@ -105,6 +105,49 @@ impl Freshness {
     }
 }
 
+/// How fast this member applies entries, by what was seen of late.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(Mutex<Option<Seen>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    when: Mono,
+    applied: u64,
+    /// Entries per second, once two looks are far enough apart.
+    pace: Option<f64>,
+}
+
+impl Pace {
+    /// The shortest time that tells something.
+    const LEAST: Duration = Duration::from_millis(50);
+    /// What is older tells nothing of now.
+    const OLDEST: Duration = Duration::from_secs(5);
+
+    /// How long it takes until `wanted` is applied, by the pace of late; none where that is unknown.
+    pub(crate) fn wait(&self, now: Mono, applied: u64, wanted: u64) -> Option<Duration> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = seen.filter(|seen| now.since(seen.when) < Self::OLDEST);
+        let pace = match fresh {
+            Some(seen) if now.since(seen.when) < Self::LEAST => seen.pace,
+            Some(last) => {
+                let entries = applied.saturating_sub(last.applied) as f64;
+                let pace = Some(entries / now.since(last.when).as_secs_f64());
+                *seen = Some(Seen { when: now, applied, pace });
+                pace
+            }
+            None => {
+                *seen = Some(Seen { when: now, applied, pace: None });
+                None
+            }
+        };
+        let missing = wanted.saturating_sub(applied) as f64;
+        if missing == 0.0 {
+            return Some(Duration::ZERO);
+        }
+        Some(Duration::try_from_secs_f64(missing / pace?).unwrap_or(Duration::MAX))
+    }
+}
+
 /// Renews the proof while bounded reads come.
 async fn renew(freshness: Freshness, every: Duration) {
     let env = freshness.0.env.clone();
@@ -114,5 +157,20 @@ async fn renew(freshness: Freshness, every: Duration) {
             let _ = freshness.prove(every * 10).await;
             env.sleep(every).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_that_stands_still_never_catches_up_and_one_that_moves_does() {
+        let (pace, at) = (Pace::default(), |millis| Mono(Duration::from_millis(millis)));
+        assert_eq!(pace.wait(at(0), 100, 200), None, "nothing is known");
+        assert_eq!(pace.wait(at(1_000), 150, 200), Some(Duration::from_secs(1)));
+        assert_eq!(pace.wait(at(1_010), 160, 160), Some(Duration::ZERO));
+        assert_eq!(pace.wait(at(2_000), 150, 200), Some(Duration::MAX));
+        assert_eq!(pace.wait(at(9_000), 150, 200), None, "what was known is too old");
     }
 }

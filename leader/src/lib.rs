@@ -19,11 +19,15 @@ pub mod key_value;
 mod lag;
 mod membership;
 pub mod message;
+mod nearest;
 pub mod node;
 mod peer;
+mod pins;
 mod propose;
+pub mod quota;
 mod raft;
 mod read;
+mod read_elsewhere;
 pub mod replication_mode;
 mod resolve;
 pub mod rollback;
@@ -40,6 +44,8 @@ pub use divergence::{Checked, Quarantined};
 pub use error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
 pub use event::{Broken, Event};
 pub use key_value::KeyValue;
-pub use node::{Member, Node, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written};
+pub use node::{
+    Answer, Member, Node, Prefer, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written,
+};
 pub use replication_mode::{AckPoint, AckReport, ReplicationMode, Who};
 pub use state_hash::StateHash;

@@ -8,6 +8,7 @@
 //! PreVote, Vote -> Voted    elections
 //! Transfer -> Transferred   leadership, handed over
 //! Forward -> Forwarded      a write that reached a member which does not lead
+//! Read -> Read              a read that a nearer or a fresher member answers
 //! State -> State            the hash of a member's state at a position
 //! Repair -> Repairing       a snapshot for a member whose state is wrong
 //! Snapshot -> Repairing     a snapshot for a member that lost its state
@@ -174,6 +175,11 @@ pub enum Request {
         /// The entry after which my log begins.
         after: LogPos,
     },
+    /// Answer this read. Answer: [`Reply::Read`].
+    Read {
+        /// Encoded by the reader.
+        body: Bytes,
+    },
 }
 
 /// What became of an append.
@@ -295,6 +301,11 @@ pub enum Reply {
     },
     /// To [`Request::Repair`]: the snapshot comes.
     Repairing,
+    /// To [`Request::Read`].
+    Read {
+        /// Encoded by the member.
+        body: Bytes,
+    },
 }
 
 impl Request {

@@ -13,12 +13,12 @@ use common::codec;
 use common::consistency::{Consistency, TradeOff};
 use common::env::{Env, Mono};
 use common::ids::{ClusterId, Epoch, GroupId, LogPos, NodeId};
-use common::mutate;
 use common::receipt::{Fate, LogReceipt, Receipt};
 use common::seal::ClusterSecret;
 use common::storage::disk::Disk;
 use common::storage::engine::{EngineError, Engines};
 use common::token::LogToken;
+use common::{mutate, sometimes};
 use tokio::sync::broadcast;
 
 use crate::apply::{Applier, Pinned, Replica};
@@ -30,19 +30,23 @@ use crate::explain::explain;
 use crate::group::Group;
 use crate::identity::Identity;
 use crate::peer::Due;
+use crate::quota::{self, Quota, Usage};
 use crate::read::{ReadIndex, wait_applied};
+use crate::read_elsewhere::Answering;
 use crate::replication_mode::{AckReport, ReplicationMode, check, commit_is_enough, is_early};
 use crate::state_machine::StateMachine;
 use crate::write::{Acknowledged, Submission};
 
-pub use values::{Member, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written};
+pub use values::{
+    Answer, Member, Prefer, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written,
+};
 
 /// One member of a replicated group of machines `M`. Cheap to clone.
 pub struct Node<M: StateMachine> {
     parts: Arc<Parts<M>>,
 }
 
-struct Parts<M> {
+pub(crate) struct Parts<M> {
     replica: Arc<Replica<M>>,
     group: Group,
 }
@@ -92,7 +96,14 @@ impl<M: StateMachine> Node<M> {
         let identity = Identity::open(&env.disk, config.node, &config.cluster_name).await?;
         let replica = Arc::new(Replica::open(machine, engines, config.change_feed).await?);
         let group = Group::open(env, config, identity, replica.clone(), replica.clone()).await?;
-        Ok(Self { parts: Arc::new(Parts { replica, group }) })
+        let parts = Arc::new(Parts { replica, group });
+        parts.group.answer_reads(Arc::new(Answering(Arc::downgrade(&parts))));
+        Ok(Self { parts })
+    }
+
+    /// The node of these parts.
+    pub(crate) const fn from_parts(parts: Arc<Parts<M>>) -> Self {
+        Self { parts }
     }
 
     /// Makes this node's folder the first of a new cluster of these members. Call it on one node.
@@ -308,8 +319,11 @@ impl<M: StateMachine> Node<M> {
                 bytes.len()
             )));
         }
-        let shrinks = parts.replica.machine().shrinks(command);
-        let submission = Submission { command: bytes.into(), shrinks, early, timeout };
+        let (command, shrinks) = (bytes.into(), parts.replica.machine().shrinks(command));
+        if let Some(why) = parts.group.over_quota(&command) {
+            return Err(WriteError::OverQuota(why));
+        }
+        let submission = Submission { command, shrinks, early, timeout };
         parts.group.writer.submit(submission)
     }
 
@@ -318,9 +332,12 @@ impl<M: StateMachine> Node<M> {
         let parts = &self.parts;
         let group = &parts.group;
         self.sound()?;
+        if let ReadLevel::At(at) = options.level {
+            return self.view_at(at, options.token.as_ref());
+        }
         let deadline = group.env.now() + options.timeout;
         let index = match options.level {
-            ReadLevel::Eventual | ReadLevel::Causal => None,
+            ReadLevel::At(_) | ReadLevel::Eventual | ReadLevel::Causal => None,
             ReadLevel::Strong => {
                 let known = group.strong.index(options.timeout);
                 mutate!("local_read_called_strong", Some(known.await?), None)
@@ -343,6 +360,44 @@ impl<M: StateMachine> Node<M> {
         let now = index.map_or(applied.clock, |index| index.clock.max(applied.clock));
         let at = applied.at.unwrap_or_default();
         Ok(View { state, applied: at, clock: applied.clock, now })
+    }
+
+    /// The state at a position that is kept, or is the newest.
+    fn view_at(&self, at: LogPos, token: Option<&LogToken>) -> Result<View, ReadError> {
+        let Parts { replica, group } = &*self.parts;
+        let covers = token.is_none_or(|token| token.committed <= at && token.pending.is_empty());
+        if let Some(view) = group.pins.at(at).filter(|_| covers) {
+            return mutate!("snapshot_reads_the_present", Ok(view), self.view_now());
+        }
+        if replica.applied().at == Some(at) && covers {
+            let view = self.view_now()?;
+            if view.applied == at {
+                return Ok(view);
+            }
+        }
+        sometimes!("snapshot-too-old");
+        Err(ReadError::SnapshotTooOld { at, oldest: group.pins.oldest() })
+    }
+
+    fn view_now(&self) -> Result<View, ReadError> {
+        let (state, applied) = self.parts.replica.cut()?;
+        let (clock, now) = (applied.clock, applied.clock);
+        Ok(View { state, applied: applied.at.unwrap_or_default(), clock, now })
+    }
+
+    /// A consistent cut, as fresh as asked for, that this member keeps: later reads at
+    /// [`ReadLevel::At`] its [`View::applied`] see it again, until it is released as often as it was
+    /// asked for, or for [`Config::snapshot_retention`], or until [`Config::max_snapshots`] newer ones
+    /// are kept. At [`ReadLevel::At`] itself it joins one that is kept.
+    pub async fn snapshot(&self, options: ReadOptions) -> Result<View, ReadError> {
+        let view = self.view(options).await?;
+        self.parts.group.pins.keep(&view);
+        Ok(view)
+    }
+
+    /// A snapshot is not needed any more by one of those who asked for it; whether it was kept.
+    pub fn release_snapshot(&self, at: LogPos) -> bool {
+        self.parts.group.pins.release(at)
     }
 
     /// Refuses while this member's state is known to be wrong.
@@ -390,6 +445,8 @@ impl<M: StateMachine> Node<M> {
         let view = parts.group.consensus.view();
         let applied = parts.replica.applied();
         let (sessions, state_bytes) = parts.replica.size();
+        let usage = parts.replica.counter().usage;
+        let (quota, quota_refused) = parts.group.quota();
         let matched = if view.role == Role::Leader {
             let proven = parts.group.consensus.matched();
             let members = view.voters.keys().chain(view.learners.keys());
@@ -413,6 +470,11 @@ impl<M: StateMachine> Node<M> {
             matched,
             sessions,
             state_bytes,
+            round_trips: parts.group.nearest.times(),
+            snapshots: parts.group.pins.len(),
+            usage,
+            quota,
+            quota_refused,
             disk: parts.group.consensus.disk(),
             quarantine: parts.group.consensus.integrity().quarantined(),
             failure: view.failure,
@@ -471,6 +533,21 @@ impl<M: StateMachine> Node<M> {
     /// on, and fetches the state from another. Any node can be asked.
     pub async fn check(&self, timeout: Duration) -> Result<Checked, AdminError> {
         self.parts.group.check(timeout).await
+    }
+
+    /// Sets how large the state may become, for the whole cluster and instead of what any
+    /// configuration says. [`Quota::default`] is without bounds. Any node can be asked.
+    pub async fn set_quota(&self, quota: Quota, timeout: Duration) -> Result<(), AdminError> {
+        self.parts.group.set_quota(quota, timeout).await
+    }
+
+    /// What the state says of its size, and what counting all of it says: equal, or the state is
+    /// damaged. Reads the whole state of this member.
+    pub fn audit_usage(&self) -> Result<(Usage, Usage), EngineError> {
+        let Pinned { state, keyspaces, .. } = self.pin()?;
+        let holds_keys = |keyspace| self.machine().holds_keys(keyspace);
+        let counted = quota::count(state.as_ref(), &keyspaces, &holds_keys)?;
+        Ok((quota::read_usage(state.as_ref())?.unwrap_or(counted), counted))
     }
 
     /// Checkpoints the state now and lets the log before it go.

@@ -4,7 +4,7 @@
 //! answers the others. When this node leads, the same path is taken without the network.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,8 +24,10 @@ use crate::apply::Applier;
 use crate::entry::{Ask, EntryReply, MAX_ENTRY};
 use crate::message::{Proof, ReadIndexed, Reply, Request};
 use crate::propose::{Early, Proposer};
+use crate::quota::Quota;
 use crate::raft::{Consensus, Local};
 use crate::read::{AskLeader, ReadIndex};
+use crate::read_elsewhere::Answers;
 use crate::write::{Attempt, EarlyAck, Forward, Route};
 
 const FORWARD: Format = Format { magic: *b"TLfw", version: 1 };
@@ -56,9 +58,22 @@ pub(crate) struct Peer {
     due: Arc<dyn Due>,
     /// To this node's writer: what is acknowledged before it is committed.
     early: mpsc::UnboundedSender<EarlyAck>,
+    /// Answers reads, once the node is open.
+    answers: Arc<OnceLock<Arc<dyn Answers>>>,
 }
 
 impl Peer {
+    /// From now on reads of other members are answered.
+    pub(crate) fn answer_reads(&self, answers: Arc<dyn Answers>) {
+        // A node is opened once.
+        let _ = self.answers.set(answers);
+    }
+
+    /// What proposes on this node.
+    pub(crate) const fn proposer(&self) -> &Proposer {
+        &self.proposer
+    }
+
     pub(crate) fn new(
         env: &Env,
         consensus: Consensus,
@@ -67,7 +82,8 @@ impl Peer {
         due: Arc<dyn Due>,
         early: mpsc::UnboundedSender<EarlyAck>,
     ) -> Self {
-        Self { env: env.clone(), consensus, proposer, acknowledger, applier, due, early }
+        let (env, answers) = (env.clone(), Arc::default());
+        Self { env, consensus, proposer, acknowledger, applier, due, early, answers }
     }
 
     /// Waits on the leader, whoever it is by then, until those that a mode names have reached a
@@ -111,6 +127,25 @@ impl Peer {
             }
             if self.env.now() >= deadline {
                 return None;
+            }
+            let _ = self.env.timeout(PAUSE.min(left), leader.changed()).await;
+        }
+    }
+
+    /// Has the leader set the state's limits; whether that is done by the deadline.
+    pub(crate) async fn set_quota(&self, quota: Quota, deadline: Mono) -> bool {
+        let mut leader = self.consensus.watch_leader();
+        loop {
+            let left = deadline.since(self.env.now());
+            let known = *leader.borrow_and_update();
+            if let Some(to) = known
+                && let Attempt::Answered(EntryReply::Limited) =
+                    self.send(to, Forward::Quota(quota), left).await
+            {
+                return true;
+            }
+            if self.env.now() >= deadline {
+                return false;
             }
             let _ = self.env.timeout(PAUSE.min(left), leader.changed()).await;
         }
@@ -195,6 +230,7 @@ impl Peer {
         let proposed = match what {
             Forward::Open => self.proposer.submit(Ask::Open, true),
             Forward::Check => self.proposer.submit(Ask::Check, true),
+            Forward::Quota(quota) => self.proposer.submit(Ask::Quota(quota), true),
             Forward::Commands { commands, shrinks, early } => {
                 let batch = (commands.client, commands.first);
                 let early = early.into_iter().map(|wanted| self.early(origin, batch, wanted));
@@ -291,6 +327,13 @@ impl Local for Peer {
                 let answer = self.own_forward(from, what);
                 async move { encode(&answer.await) }.boxed()
             }
+        }
+    }
+
+    fn read(&self, _: NodeId, body: Bytes) -> BoxFuture<'static, Bytes> {
+        match self.answers.get() {
+            Some(answers) => answers.answer(body),
+            None => async { Bytes::new() }.boxed(),
         }
     }
 

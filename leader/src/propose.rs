@@ -4,7 +4,7 @@
 //! and a client's batches stay in order. Nothing lingers: what has arrived is proposed, and the log
 //! groups what is queued into one sync.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,12 +12,14 @@ use bytes::Bytes;
 use common::clock::Hlc;
 use common::consistency::ReplicationMode;
 use common::env::Env;
+use common::sometimes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::acknowledge::{Acknowledger, Told};
-use crate::apply::Applier;
+use crate::apply::{Applier, Weighed};
 use crate::entry::{Ask, Commands, Entry};
+use crate::quota::{OverQuota, Quota, Usage};
 use crate::raft::{Batch, Consensus, Growth, Proposed, Slot};
 use crate::term_clock::TermClock;
 use crate::write::Attempt;
@@ -41,11 +43,16 @@ struct Shared {
     clock: Mutex<Option<TermClock>>,
     in_flight: AtomicUsize,
     limit: usize,
+    quota: Quota,
+    /// What is under way may add to the state, in bytes and keys.
+    growing: [AtomicU64; 2],
+    /// Commands that a quota has refused.
+    refused: AtomicU64,
 }
 
 struct Proposal {
     ask: Ask,
-    size: usize,
+    room: Room,
     growth: Growth,
     early: Vec<Early>,
     done: oneshot::Sender<Attempt>,
@@ -67,6 +74,7 @@ impl Proposer {
         acknowledger: Acknowledger,
         applier: Arc<dyn Applier>,
         limit: usize,
+        quota: Quota,
     ) -> Self {
         let (inbox, proposals) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
@@ -77,6 +85,9 @@ impl Proposer {
             clock: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             limit,
+            quota,
+            growing: Default::default(),
+            refused: AtomicU64::new(0),
         });
         env.spawn("proposer", propose(shared.clone(), proposals));
         Self { inbox, shared }
@@ -108,14 +119,34 @@ impl Proposer {
         } else {
             None
         };
-        if let Some(refusal) = refusal {
-            let _ = done.send(refusal);
-            return answer;
-        }
-        shared.in_flight.fetch_add(size, Ordering::Relaxed);
+        let admitted = refusal.map_or_else(|| shared.room_for(&ask), Err);
+        let room = match admitted {
+            Ok(growth) => Room::take(shared.clone(), size, growth),
+            Err(refusal) => {
+                let _ = done.send(refusal);
+                return answer;
+            }
+        };
         let growth = if shrinks { Growth::Shrinks } else { Growth::Grows };
-        let _ = self.inbox.send(Proposal { ask, size, growth, early, done });
+        let _ = self.inbox.send(Proposal { ask, room, growth, early, done });
         answer
+    }
+
+    /// Why a command of this node would be refused now, if this node leads: it need not take a place in
+    /// the order for that.
+    pub(crate) fn over_quota(&self, command: &Bytes) -> Option<OverQuota> {
+        self.shared.consensus.leads()?;
+        match self.shared.room(std::slice::from_ref(command)) {
+            Err(Attempt::OverQuota { why, .. }) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// How large the state may become, and how many commands this node has refused for that.
+    pub(crate) fn quota(&self) -> (Quota, u64) {
+        let shared = &self.shared;
+        let quota = shared.applier.counter().quota.unwrap_or(shared.quota);
+        (quota, shared.refused.load(Ordering::Relaxed))
     }
 
     /// The replicated clock as this leader keeps it, if it leads and has begun to.
@@ -127,6 +158,55 @@ impl Proposer {
 }
 
 impl Shared {
+    /// What an entry may add to the state, unless its quota refuses that.
+    fn room_for(&self, ask: &Ask) -> Result<Usage, Attempt> {
+        let Ask::Commands(Commands { client, first, list, .. }) = ask else {
+            return Ok(Usage::default());
+        };
+        if !self.applier.counter().quota.unwrap_or(self.quota).is_hard() {
+            return Ok(Usage::default());
+        }
+        // What was applied before changes nothing now.
+        let last = first.saturating_add(list.len() as u64).saturating_sub(1);
+        if self.applier.last_of(*client).is_some_and(|applied| applied >= last) {
+            return Ok(Usage::default());
+        }
+        self.room(list)
+    }
+
+    /// What commands may add to the state.
+    fn room(&self, commands: &[Bytes]) -> Result<Usage, Attempt> {
+        let counter = self.applier.counter();
+        let quota = counter.quota.unwrap_or(self.quota);
+        if !quota.is_hard() {
+            return Ok(Usage::default());
+        }
+        let bytes = commands.iter().map(|command| command.len() as u64).sum();
+        let roughly = Usage { bytes, keys: commands.len() as u64 };
+        let [under_way, keys] = self.growing.each_ref().map(|it| it.load(Ordering::Relaxed));
+        let under_way = Usage { bytes: under_way, keys };
+        let all = counter.usage.and(under_way).and(roughly).and(roughly);
+        if quota.is_far(all) {
+            return Ok(roughly);
+        }
+        sometimes!("quota-weighed");
+        // A new leader judges by what all leaders before it have proposed.
+        let applied = self.applier.applied().at;
+        if self.consensus.leads() != applied.map(|at| at.term) {
+            return Err(Attempt::NotLeader(Some(self.env.node)));
+        }
+        match self.applier.weigh(commands, under_way, quota) {
+            Ok(Weighed { refused: Some((why, places)), .. }) => {
+                sometimes!("quota-refused");
+                self.refused.fetch_add(places.len() as u64, Ordering::Relaxed);
+                Err(Attempt::OverQuota { why, places })
+            }
+            Ok(Weighed { growth, .. }) => Ok(growth.room()),
+            // What fails here fails where it is applied, and is told there.
+            Err(_) => Ok(roughly),
+        }
+    }
+
     fn clock(&self) -> std::sync::MutexGuard<'_, Option<TermClock>> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,7 +244,7 @@ impl Shared {
 
 fn size(ask: &Ask) -> usize {
     let commands = match ask {
-        Ask::Open | Ask::Found { .. } | Ask::Check => return 64,
+        Ask::Open | Ask::Found { .. } | Ask::Check | Ask::Quota(_) => return 64,
         Ask::Commands(commands) => &commands.list,
         Ask::Due(commands) => commands,
     };
@@ -172,9 +252,9 @@ fn size(ask: &Ask) -> usize {
 }
 
 async fn propose(shared: Arc<Shared>, mut proposals: mpsc::UnboundedReceiver<Proposal>) {
-    while let Some(Proposal { ask, size, growth, early, done }) = proposals.recv().await {
+    while let Some(Proposal { ask, room, growth, early, done }) = proposals.recv().await {
         let Some(term) = shared.consensus.leads() else {
-            shared.in_flight.fetch_sub(size, Ordering::Relaxed);
+            drop(room);
             let _ = done.send(Attempt::NotLeader(shared.consensus.leader()));
             continue;
         };
@@ -188,9 +268,8 @@ async fn propose(shared: Arc<Shared>, mut proposals: mpsc::UnboundedReceiver<Pro
             _ => None,
         };
         let body = Entry { stamp, ask }.encode();
-        let counted = Counted { shared: shared.clone(), size };
         let answer = move |proposed| {
-            drop(counted);
+            drop(room);
             let _ = done.send(match proposed {
                 Proposed::Applied(reply) => Attempt::Answered(reply),
                 Proposed::NotLeader(leader) => Attempt::NotLeader(leader),
@@ -206,14 +285,27 @@ async fn propose(shared: Arc<Shared>, mut proposals: mpsc::UnboundedReceiver<Pro
     }
 }
 
-/// Gives the bytes back when the proposal has ended, however it ended.
-struct Counted {
+/// What a proposal takes while it is under way. It is given back when it has ended, however it ended.
+struct Room {
     shared: Arc<Shared>,
     size: usize,
+    growth: Usage,
 }
 
-impl Drop for Counted {
+impl Room {
+    fn take(shared: Arc<Shared>, size: usize, growth: Usage) -> Self {
+        shared.in_flight.fetch_add(size, Ordering::Relaxed);
+        shared.growing[0].fetch_add(growth.bytes, Ordering::Relaxed);
+        shared.growing[1].fetch_add(growth.keys, Ordering::Relaxed);
+        Self { shared, size, growth }
+    }
+}
+
+impl Drop for Room {
     fn drop(&mut self) {
-        self.shared.in_flight.fetch_sub(self.size, Ordering::Relaxed);
+        let Self { shared, size, growth } = self;
+        shared.in_flight.fetch_sub(*size, Ordering::Relaxed);
+        shared.growing[0].fetch_sub(growth.bytes, Ordering::Relaxed);
+        shared.growing[1].fetch_sub(growth.keys, Ordering::Relaxed);
     }
 }

@@ -12,11 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use crate::apply::OWN_PREFIX;
+use crate::node::View;
+use crate::quota::Change as Growth;
 use crate::rollback::{AbsentKeys, Again};
 use crate::watch::{Change, ChangedRow};
 use bytes::Bytes;
 use common::clock::Hlc;
-use common::storage::engine::{Batch, EngineError, KeyRange, Keyspace, Page, PageLimit, Read};
+use common::storage::engine::{
+    Batch, Change as Changed, EngineError, KeyRange, Keyspace, Page, PageLimit, Read,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Why a command is refused before it is proposed. It is not applied, now or later.
@@ -58,6 +62,18 @@ pub trait StateMachine: Send + Sync + 'static {
         false
     }
 
+    /// Whether a command passes a hard quota without being tried: one that only shrinks the state, or
+    /// helps to. Any other passes if it does not grow the state, as [`crate::quota`] tells.
+    fn passes_quota(&self, command: &Self::Command) -> bool {
+        self.shrinks(command)
+    }
+
+    /// Whether each row of a keyspace is a key, as users count them. Default: yes.
+    fn holds_keys(&self, keyspace: Keyspace) -> bool {
+        let _ = keyspace;
+        true
+    }
+
     /// The reply to a command that is the same whatever the state is: only such a command can be
     /// acknowledged before it is applied, by a mode that does not wait for the commit. All others
     /// are answered once they are applied, in every mode.
@@ -75,6 +91,14 @@ pub trait StateMachine: Send + Sync + 'static {
         command: &Self::Command,
         stamp: Stamp,
     ) -> Result<Self::Reply, EngineError>;
+
+    /// Answers a read that [`Node::read`](crate::Node::read) has taken, on the member whose state `view`
+    /// is. Both are encoded as the machine likes. Default: refuses.
+    fn answer(&self, view: &View, query: &[u8]) -> Result<Bytes, Refused> {
+        let _ = (view, query);
+        let reason = "this machine answers no reads for other members".to_owned();
+        Err(Refused { reason })
+    }
 
     /// A command that a failover has lost, for a second time: made conditional on what it changes
     /// being as it is in `state`, if that was last changed before the log index `before`. See
@@ -203,9 +227,41 @@ impl<'a> Draft<'a> {
         self.changed
     }
 
+    /// What the changes add to the machine's rows.
+    pub(crate) fn growth(
+        &self,
+        holds_keys: &dyn Fn(Keyspace) -> bool,
+    ) -> Result<Growth, EngineError> {
+        let mut growth = Growth::default();
+        for (keyspace, changes) in &self.overlay {
+            if keyspace.0.starts_with(OWN_PREFIX) {
+                continue;
+            }
+            for (key, value) in changes {
+                let size = |value: &Bytes| (key.len() + value.len()) as i64;
+                let stored = self.base.get(*keyspace, key)?;
+                growth.bytes += value.as_ref().map_or(0, size) - stored.as_ref().map_or(0, size);
+                if holds_keys(*keyspace) {
+                    growth.keys += i64::from(value.is_some()) - i64::from(stored.is_some());
+                }
+            }
+        }
+        Ok(growth)
+    }
+
     /// The keyspaces with changes.
     pub(crate) fn keyspaces(&self) -> impl Iterator<Item = Keyspace> {
         self.overlay.keys().copied()
+    }
+
+    /// Makes the changes of a draft over this one its own.
+    pub(crate) fn take_over(&mut self, batch: Batch) {
+        for change in batch.changes {
+            match change {
+                Changed::Put(keyspace, key, value) => self.put(keyspace, key, value),
+                Changed::Delete(keyspace, key) => self.delete(keyspace, key),
+            }
+        }
     }
 
     /// The changes as one batch.

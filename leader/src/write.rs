@@ -39,6 +39,7 @@ use crate::acknowledge::Told;
 use crate::config::Config;
 use crate::entry::{CommandReply, Commands, EntryReply};
 use crate::error::WriteError;
+use crate::quota::{OverQuota, Quota};
 use crate::replication_mode::AckReport;
 
 /// Batches that may be under way at once. More would only make them smaller.
@@ -76,6 +77,8 @@ pub(crate) enum Forward {
     },
     /// Propose a check of all members' states.
     Check,
+    /// Set the state's limits.
+    Quota(Quota),
 }
 
 /// Commands that are acknowledged before they are committed.
@@ -108,6 +111,13 @@ pub(crate) enum Attempt {
     Unknown(Option<LogPos>),
     /// To [`Forward::Reach`].
     Reached(Told),
+    /// It was not proposed: some commands would grow the state over its quota.
+    OverQuota {
+        /// Which limit refuses the first of them.
+        why: OverQuota,
+        /// Their places in the batch.
+        places: Vec<u16>,
+    },
 }
 
 /// How batches reach the leader.
@@ -480,8 +490,13 @@ impl Window {
         let begin = first.saturating_sub(self.first) as usize;
         let skipped = self.first.saturating_sub(first) as usize;
         let range = begin..begin + count.saturating_sub(skipped);
-        let never =
-            matches!(attempt, Attempt::NotLeader(_) | Attempt::Overloaded | Attempt::DiskFull);
+        let never = matches!(
+            attempt,
+            Attempt::NotLeader(_)
+                | Attempt::Overloaded
+                | Attempt::DiskFull
+                | Attempt::OverQuota { .. }
+        );
         for sent in self.sent.range_mut(range.clone()) {
             sent.flying -= 1;
             sent.attempts -= u32::from(never);
@@ -511,9 +526,18 @@ impl Window {
             }
             Attempt::NotLeader(_) => self.settle(),
             Attempt::Overloaded => {
-                self.refuse(range, || WriteError::Overloaded { retry_after: PAUSE.1 });
+                let error = || WriteError::Overloaded { retry_after: PAUSE.1 };
+                self.refuse(range, |sent, _| !sent.shrinks, error);
             }
-            Attempt::DiskFull => self.refuse(range, || WriteError::DiskFull),
+            Attempt::DiskFull => {
+                self.refuse(range, |sent, _| !sent.shrinks, || WriteError::DiskFull);
+            }
+            Attempt::OverQuota { why, places } => {
+                // The others of the batch need not wait for long.
+                self.pause = PAUSE.0;
+                let refused = |_: &Sent, place: usize| places.contains(&((place + skipped) as u16));
+                self.refuse(range, refused, || WriteError::OverQuota(why));
+            }
             Attempt::Unknown(at) => self.unknown(range, at),
             Attempt::Answered(_) | Attempt::Reached(_) => self.unknown(range, None),
         }
@@ -530,9 +554,14 @@ impl Window {
     }
 
     /// The leader refused commands: those that no attempt can have proposed are told so.
-    fn refuse(&mut self, range: std::ops::Range<usize>, error: impl Fn() -> WriteError) {
-        for sent in self.sent.range_mut(range) {
-            if !sent.maybe && sent.flying == 0 && !sent.shrinks {
+    fn refuse(
+        &mut self,
+        range: std::ops::Range<usize>,
+        which: impl Fn(&Sent, usize) -> bool,
+        error: impl Fn() -> WriteError,
+    ) {
+        for (place, sent) in self.sent.range_mut(range).enumerate() {
+            if !sent.maybe && sent.flying == 0 && which(sent, place) {
                 sent.withdraw(&self.held, error());
             }
         }

@@ -29,6 +29,49 @@ pub(crate) struct Client {
     shown: Mutex<Shown>,
     killed: AtomicBool,
     kill: Notify,
+    /// Whether it waits for elements, and what ends that.
+    blocked: Mutex<Waits>,
+    unblock: Notify,
+}
+
+/// Whether a connection waits for elements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Waits {
+    #[default]
+    No,
+    Yes,
+    Over(Unblocked),
+}
+
+/// Why a connection waits no more, by CLIENT UNBLOCK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unblocked {
+    /// As if its time were over.
+    Timeout,
+    /// With an error.
+    Error,
+}
+
+/// A connection that waits for elements, until this ends.
+#[derive(Debug)]
+pub(crate) struct Blocks<'c>(&'c Client);
+
+impl Blocks<'_> {
+    /// Completes when somebody ends it.
+    pub(crate) async fn unblocked(&self) -> Unblocked {
+        loop {
+            if let Waits::Over(why) = *self.0.waits() {
+                return why;
+            }
+            self.0.unblock.notified().await;
+        }
+    }
+}
+
+impl Drop for Blocks<'_> {
+    fn drop(&mut self) {
+        *self.0.waits() = Waits::No;
+    }
 }
 
 /// What changes about a connection.
@@ -64,6 +107,8 @@ impl Clients {
             shown: Mutex::new(shown),
             killed: AtomicBool::new(false),
             kill: Notify::new(),
+            blocked: Mutex::default(),
+            unblock: Notify::new(),
         });
         self.lock().insert(client.id, Arc::clone(&client));
         client
@@ -98,6 +143,28 @@ impl Client {
         }
     }
 
+    fn waits(&self) -> MutexGuard<'_, Waits> {
+        self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It waits for elements from now on.
+    pub(crate) fn blocks(&self) -> Blocks<'_> {
+        *self.waits() = Waits::Yes;
+        Blocks(self)
+    }
+
+    /// Ends its wait; whether it waits.
+    pub(crate) fn unblock(&self, why: Unblocked) -> bool {
+        let mut waits = self.waits();
+        if *waits != Waits::Yes {
+            return false;
+        }
+        *waits = Waits::Over(why);
+        drop(waits);
+        self.unblock.notify_one();
+        true
+    }
+
     /// It has just sent this command.
     pub(crate) fn touch(&self, command: &'static str) {
         let mut shown = self.shown();
@@ -113,7 +180,7 @@ impl Client {
     pub(crate) fn line(&self) -> String {
         let shown = self.shown().clone();
         format!(
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags=N db=0 sub=0 psub=0 ssub=0 \
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db=0 sub=0 psub=0 ssub=0 \
              multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 \
              tot-mem=0 events=r cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
             self.id,
@@ -122,6 +189,7 @@ impl Client {
             String::from_utf8_lossy(&shown.name),
             self.since.elapsed().as_secs(),
             shown.active.elapsed().as_secs(),
+            if *self.waits() == Waits::No { "N" } else { "b" },
             shown.command,
             shown.user,
             if shown.version == Version::V3 { 3 } else { 2 },

@@ -32,11 +32,11 @@ use leader::error::{ReadError, WriteError};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
-use crate::backend::{Applied, View};
+use crate::backend::{Applied, Asking, Served, View};
 use crate::clients::Client;
 use crate::command::{
-    Action, Queued, Session, Show, Watched, answer, explore, fate, handle, read_failure,
-    transaction_command, transaction_reply, wait_for_replicas, write_failure,
+    Action, Answered, Queued, Session, Show, Watched, answer, block, explore, fate, handle,
+    read_failure, transaction_command, transaction_reply, wait_for_replicas, write_failure,
 };
 use crate::line::Line;
 use crate::patience::Patience;
@@ -107,6 +107,9 @@ enum Slot {
     },
     Reads(Reads),
     Task(BoxFuture<'static, Value>, Voice),
+    Ask(BoxFuture<'static, Answered>, Voice),
+    /// The same, for as long as it takes: the connection's end ends it.
+    Block(BoxFuture<'static, Answered>, Voice),
 }
 
 /// How the answer to a write is shown.
@@ -127,9 +130,13 @@ impl Showing {
 
 /// Reads that share a cut, and replies between them.
 struct Reads {
-    level: ReadLevel,
+    asking: Asking,
     items: VecDeque<(Item, Voice)>,
     stage: Stage,
+    /// The answer of another node to the first of the items, while it is waited for.
+    elsewhere: Option<BoxFuture<'static, Result<(Reply, Served), ReadError>>>,
+    /// Who has answered last.
+    served: Option<Served>,
 }
 
 enum Item {
@@ -188,6 +195,10 @@ impl Connection {
             self.start_requests();
             poll_fn(|cx| Poll::Ready(self.poll_replies(cx).is_ready())).await;
             self.count();
+            let blocks = matches!(self.queue.front(), Some(Slot::Block(..)));
+            if blocks && (self.received_all || stopping) {
+                return Ok(());
+            }
             self.ended |= self.received_all && self.hungry && self.held.is_none();
             if self.can_start() {
                 tokio::task::coop::consume_budget().await;
@@ -229,9 +240,10 @@ impl Connection {
         if let Some(Slot::Reads(reads)) = self.queue.back_mut()
             && matches!(reads.stage, Stage::Gathering)
         {
-            let (service, level) = (Arc::clone(&self.service), reads.level);
-            let token = covers(&self.session, &self.service, level);
-            let view = async move { service.backend.view(level, token).await };
+            let service = Arc::clone(&self.service);
+            reads.asking.token = covers(&self.session, &self.service, reads.asking.level);
+            let asking = reads.asking.clone();
+            let view = async move { service.backend.view_soon(asking).await };
             reads.stage = Stage::Asking(view.boxed());
         }
     }
@@ -320,7 +332,7 @@ impl Connection {
                     return Some(Job { action: Action::Explore(read), voice });
                 }
                 self.waits += 1;
-                let (service, level) = (Arc::clone(&self.service), self.session.level);
+                let (service, level) = (Arc::clone(&self.service), self.session.reads());
                 let token = covers(&self.session, &self.service, level);
                 let answer = async move { explore(&service, level, token, read).await };
                 Slot::Task(answer.boxed(), voice)
@@ -337,6 +349,22 @@ impl Connection {
                     }
                 }
             }
+            Action::Ask(asked) => {
+                if !self.queue.is_empty() {
+                    return Some(Job { action: Action::Ask(asked), voice });
+                }
+                self.waits += 1;
+                Slot::Ask(asked(&mut self.session, Arc::clone(&self.service)), voice)
+            }
+            Action::Block(pop) => {
+                if !self.queue.is_empty() {
+                    return Some(Job { action: Action::Block(pop), voice });
+                }
+                self.waits += 1;
+                let (client, mode) = (self.session.client.clone(), self.session.mode.clone());
+                let answer = block(Arc::clone(&self.service), client, mode, pop);
+                Slot::Block(answer.boxed(), voice)
+            }
             Action::Wait { replicas, timeout } => {
                 if !self.queue.is_empty() {
                     return Some(Job { action: Action::Wait { replicas, timeout }, voice });
@@ -352,10 +380,11 @@ impl Connection {
     }
 
     fn start_read(&mut self, query: Query, show: Show, voice: Voice) -> Option<Job> {
-        let level = self.session.level;
+        let level = self.session.reads();
         if self.writes > 0 {
-            // What this replica has applied is asked for, not the place in the order.
-            if level == ReadLevel::Eventual || self.waits > 0 || !query.is_small() {
+            // What this replica has applied is asked for, or had, not the place in the order.
+            let ordered = !matches!(level, ReadLevel::Eventual | ReadLevel::At(_));
+            if !ordered || self.waits > 0 || !query.is_small() {
                 return Some(Job { action: Action::Read(query, show), voice });
             }
             self.writes += 1;
@@ -364,7 +393,7 @@ impl Connection {
             self.queue.push_back(Slot::Write { answer, show, voice, changes: false });
         } else if let Some(Slot::Reads(reads)) = self.queue.back_mut()
             && matches!(reads.stage, Stage::Gathering)
-            && reads.level == level
+            && (reads.asking.level, reads.asking.prefer) == (level, self.session.prefer)
         {
             reads.items.push_back((Item::Query(query, show), voice));
         } else if self.waits > 0 {
@@ -372,7 +401,9 @@ impl Connection {
         } else {
             self.waits += 1;
             let items = VecDeque::from([(Item::Query(query, show), voice)]);
-            self.queue.push_back(Slot::Reads(Reads { level, items, stage: Stage::Gathering }));
+            let asking = Asking { level, token: None, prefer: self.session.prefer };
+            let (stage, elsewhere, served) = (Stage::Gathering, None, None);
+            self.queue.push_back(Slot::Reads(Reads { asking, items, stage, elsewhere, served }));
         }
         self.in_flight += 1;
         None
@@ -409,6 +440,18 @@ impl Connection {
                 Some(Slot::Task(answer, voice)) => {
                     let Poll::Ready(value) = answer.poll_unpin(cx) else { break };
                     let voice = *voice;
+                    self.waits -= 1;
+                    self.queue.pop_front();
+                    (value, voice)
+                }
+                Some(Slot::Ask(answer, voice) | Slot::Block(answer, voice)) => {
+                    let Poll::Ready(Answered { value, then }) = answer.poll_unpin(cx) else {
+                        break;
+                    };
+                    let voice = *voice;
+                    if let Some(then) = then {
+                        then(&mut self.session);
+                    }
                     self.waits -= 1;
                     self.queue.pop_front();
                     (value, voice)
@@ -456,8 +499,8 @@ impl Connection {
                 Some(Slot::Reads(reads)) => match reads.poll(&self.service, cx) {
                     Poll::Pending => break,
                     Poll::Ready(Some(reply)) => {
-                        if let Stage::Serving(view) = &reads.stage {
-                            self.session.read_at(&self.service, view.at);
+                        if let Some(served) = reads.served {
+                            self.session.read_at(&self.service, served);
                         }
                         reply
                     }
@@ -512,6 +555,12 @@ impl Connection {
 }
 
 impl Reads {
+    /// Whether another node is asked for what this one could not answer in time.
+    fn goes_elsewhere(&self, error: &ReadError) -> bool {
+        let level = matches!(self.asking.level, ReadLevel::Causal | ReadLevel::Bounded(_));
+        error.others_may_answer() && level
+    }
+
     /// The next reply, or none after the last.
     fn poll(&mut self, service: &Service, cx: &mut Context<'_>) -> Poll<Option<(Value, Voice)>> {
         if let Stage::Asking(view) = &mut self.stage {
@@ -521,8 +570,30 @@ impl Reads {
         let Some((item, voice)) = self.items.pop_front() else { return Poll::Ready(None) };
         let value = match (item, &self.stage) {
             (Item::Ready(value), _) => value,
+            (Item::Query(query, show), Stage::Failed(error)) if self.goes_elsewhere(error) => {
+                let (of, asking) = (service.backend.clone(), self.asking.clone());
+                let asked = self.elsewhere.get_or_insert_with(|| {
+                    let query = query.clone();
+                    async move { of.read_elsewhere(query, asking).await }.boxed()
+                });
+                let Poll::Ready(answer) = asked.poll_unpin(cx) else {
+                    self.items.push_front((Item::Query(query, show), voice));
+                    return Poll::Pending;
+                };
+                self.elsewhere = None;
+                match answer {
+                    Ok((reply, served)) => {
+                        self.served = Some(served);
+                        look_up(service, &reply);
+                        show(reply)
+                    }
+                    Err(error) => read_failure(&error),
+                }
+            }
             (Item::Query(..), Stage::Failed(error)) => read_failure(error),
             (Item::Query(query, show), Stage::Serving(view)) => {
+                let (server, level) = (service.identity().node, self.asking.level);
+                self.served = Some(Served { server, level, at: view.at, age: view.age });
                 let answer = Cut::open(view, view.clock, view.now).and_then(|c| c.answer(&query));
                 match answer {
                     Ok(reply) => {

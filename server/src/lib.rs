@@ -8,6 +8,7 @@ pub mod admin;
 pub mod backend;
 pub mod backup;
 pub mod bench;
+mod blocking;
 pub mod certificates;
 pub mod cli;
 pub mod client;

@@ -55,6 +55,30 @@ const UNSYNCED: Name = (
 const FULL: Name = ("tercet_disk_full", Kind::Gauge, "1 while the disk is full");
 const STATE_BYTES: Name =
     ("tercet_state_bytes", Kind::Gauge, "size of the state, roughly, by `engine`");
+const QUOTA_BYTES: Name = (
+    "tercet_quota_bytes",
+    Kind::Gauge,
+    "bytes of keys and values by which the quota judges the state",
+);
+const QUOTA_KEYS: Name =
+    ("tercet_quota_keys", Kind::Gauge, "keys by which the quota judges the state");
+const QUOTA_HARD_BYTES: Name = (
+    "tercet_quota_hard_bytes",
+    Kind::Gauge,
+    "most bytes that the state may have, 0 without a limit",
+);
+const QUOTA_HARD_KEYS: Name =
+    ("tercet_quota_hard_keys", Kind::Gauge, "most keys that the state may have, 0 without a limit");
+const QUOTA_STATE: Name = (
+    "tercet_quota_state",
+    Kind::Gauge,
+    "0 within the quota, 1 above a soft limit, 2 at a hard one",
+);
+const QUOTA_REFUSED: Name = (
+    "tercet_quota_refused_total",
+    Kind::Counter,
+    "commands that the node has refused for the quota, as the leader",
+);
 const SESSIONS: Name = ("tercet_sessions", Kind::Gauge, "open sessions of the nodes that write");
 const UPTIME: Name = ("tercet_uptime_seconds", Kind::Gauge, "time since the process started");
 const CONNECTIONS: Name = ("tercet_connections", Kind::Gauge, "open connections of clients");
@@ -94,7 +118,7 @@ const QUARANTINED: Name = (
     "1 while the node serves no reads, since its state was found to be wrong",
 );
 
-const ALL: [Name; 34] = [
+const ALL: [Name; 40] = [
     UP,
     ROLE,
     TERM,
@@ -115,6 +139,12 @@ const ALL: [Name; 34] = [
     FULL,
     QUARANTINED,
     STATE_BYTES,
+    QUOTA_BYTES,
+    QUOTA_KEYS,
+    QUOTA_HARD_BYTES,
+    QUOTA_HARD_KEYS,
+    QUOTA_STATE,
+    QUOTA_REFUSED,
     SESSIONS,
     UPTIME,
     CONNECTIONS,
@@ -204,6 +234,15 @@ pub fn render(report: &StatusReport, counters: Option<&Counters>, watched: &Watc
     page.one(FULL, u8::from(report.disk.full));
     page.one(QUARANTINED, u8::from(report.quarantine.is_some()));
     page.labelled(STATE_BYTES, "engine", [(report.state.engine.clone(), report.state.bytes)]);
+    let quota = &report.state.quota;
+    page.one(QUOTA_BYTES, quota.bytes);
+    page.one(QUOTA_KEYS, quota.keys);
+    page.one(QUOTA_HARD_BYTES, quota.hard_bytes.unwrap_or(0));
+    page.one(QUOTA_HARD_KEYS, quota.hard_keys.unwrap_or(0));
+    let states = ["within", "warned", "full"];
+    let state = states.iter().position(|state| *state == quota.state);
+    page.one(QUOTA_STATE, state.unwrap_or(0));
+    page.one(QUOTA_REFUSED, quota.refused);
     page.one(SESSIONS, report.state.sessions);
     page.one(UPTIME, report.uptime_ms as f64 / 1000.0);
     let none = Counters::default();

@@ -10,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::backend::Backend;
+use crate::blocking::Blocked;
 use crate::clients::Clients;
 use crate::users::Users;
 
@@ -126,6 +127,8 @@ pub struct Service {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) limits: Limits,
     pub(crate) clients: Clients,
+    /// Those who wait for elements.
+    pub(crate) blocked: Blocked,
     pub(crate) users: Users,
     /// With it, clients connect with TLS and in no other way.
     pub(crate) tls: Option<TlsAcceptor>,
@@ -168,6 +171,7 @@ impl Service {
             backend,
             limits,
             clients: Clients::default(),
+            blocked: Blocked::default(),
             users,
             tls: tls.map(TlsAcceptor::from),
             identity,

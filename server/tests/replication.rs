@@ -260,3 +260,106 @@ async fn once(client: &mut Client, from: u64, to: u64) -> Option<bool> {
         _ => None,
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn growth_over_a_quota_is_refused_with_redis_words_and_deletes_pass() {
+    let cluster = three_nodes().await;
+    let mut client = connect(&cluster, 2).await;
+    assert!(say(&mut client, "REPL QUOTA SET hard-keys 3 soft-keys 2").await.is_ok());
+    for key in 0..3 {
+        assert!(say(&mut client, &format!("SET key:{key} 1")).await.is_ok());
+    }
+    let refused = say(&mut client, "SET key:3 1").await;
+    let said = refused.error().unwrap();
+    assert!(said.starts_with("OOM command not allowed when used memory > 'maxmemory'"), "{said}");
+    assert!(said.contains("not applied") && said.contains("3 of 3 keys"), "{said}");
+    for line in ["SET key:0 other", "EXPIRE key:0 100", "DEL key:1", "SET key:3 1"] {
+        let reply = say(&mut client, line).await;
+        assert!(reply.error().is_none(), "{line}: {reply:?}");
+    }
+    let info = text(&mut client, "INFO memory").await;
+    assert!(info.contains("tercet_state_keys:3") && info.contains("tercet_quota:full"), "{info}");
+    let status = cluster.status(1).await.unwrap();
+    assert_eq!(status.state.quota.hard_keys, Some(3));
+    assert!(say(&mut client, "REPL QUOTA SET hard-keys none").await.is_ok());
+    assert!(say(&mut client, "SET key:4 1").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_of_two_connections_see_one_snapshot_until_its_end() {
+    let cluster = three_nodes().await;
+    let (mut one, mut two) = (connect(&cluster, 2).await, connect(&cluster, 2).await);
+    let mut writer = connect(&cluster, 1).await;
+    for n in 0..100 {
+        assert!(say(&mut writer, &format!("SET key:{n} old")).await.is_ok());
+    }
+    let token = text(&mut one, "REPL SNAPSHOT BEGIN").await;
+    for n in 50..150 {
+        assert!(say(&mut writer, &format!("SET key:{n} new")).await.is_ok());
+    }
+    assert_eq!(text(&mut two, &format!("REPL SNAPSHOT BEGIN {token}")).await, token);
+    for client in [&mut one, &mut two] {
+        assert_eq!(text(client, "GET key:70").await, "old");
+        assert_eq!(say(client, "GET key:120").await.to_string(), "(nil)");
+        assert_eq!(say(client, "DBSIZE").await, Reply::Number(100));
+        assert_eq!(text(client, "REPL SNAPSHOT").await, token);
+    }
+    assert!(say(&mut one, "REPL SNAPSHOT END").await.is_ok());
+    assert_eq!(text(&mut one, "GET key:70").await, "new");
+    assert_eq!(text(&mut two, "GET key:70").await, "old", "the other one keeps it");
+    drop(two);
+    let mut three = connect(&cluster, 3).await;
+    let refused = say(&mut three, &format!("REPL SNAPSHOT BEGIN {token}")).await;
+    assert!(refused.error().unwrap().starts_with("SNAPSHOTTOOLD"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pop_waits_on_one_node_for_a_push_through_another_and_through_a_failover() {
+    let mut cluster = three_nodes().await;
+    let leader = cluster.leader().await.unwrap();
+    let others: Vec<u64> = cluster.ids().into_iter().filter(|id| *id != leader).collect();
+    let mut waits = connect(&cluster, others[0]).await;
+    let mut pushes = connect(&cluster, others[1]).await;
+    let popped = tokio::spawn(async move {
+        let first = say(&mut waits, "BLPOP queue 60").await;
+        (first, say(&mut waits, "BLPOP queue 60").await)
+    });
+    until("a client waits", async || {
+        let mut client = connect(&cluster, others[0]).await;
+        text(&mut client, "INFO clients").await.contains("blocked_clients:1")
+    })
+    .await;
+    assert_eq!(say(&mut pushes, "RPUSH queue first").await, Reply::Number(1));
+    cluster.kill(leader).unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while say(&mut pushes, "RPUSH queue second").await.error().is_some() {
+        assert!(tokio::time::Instant::now() < deadline);
+    }
+    let (first, second) = popped.await.unwrap();
+    let expected = |value: &str| {
+        Reply::Several(vec![Reply::Value(b"queue".to_vec()), Reply::Value(value.into())])
+    };
+    assert_eq!((first, second), (expected("first"), expected("second")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_says_who_has_answered_it_and_how_old_it_may_be() {
+    let cluster = three_nodes().await;
+    let follower = {
+        let leader = cluster.leader().await.unwrap();
+        cluster.ids().into_iter().find(|id| *id != leader).unwrap()
+    };
+    let mut client = connect(&cluster, follower).await;
+    assert!(say(&mut client, "SET key value").await.is_ok());
+    assert!(say(&mut client, "REPL READ bounded 5000 PREFER nearest").await.is_ok());
+    assert_eq!(text(&mut client, "REPL READ").await, "bounded 5000 PREFER nearest");
+    for _ in 0..3 {
+        say(&mut client, "GET key").await;
+        let Reply::Several(fields) = say(&mut client, "REPL LAST READ").await else {
+            panic!("no fields")
+        };
+        assert_eq!(fields[3].value(), Some(b"bounded 5000".as_slice()), "{fields:?}");
+        let Reply::Number(age) = &fields[5] else { panic!("no age in {fields:?}") };
+        assert!(*age <= 5_000, "{fields:?}");
+    }
+}

@@ -23,10 +23,11 @@ use common::transport::simulated::Envelope;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use leader::key_value::{Answer, Command, Condition, Operation, Reply as Answered};
+use leader::quota::Quota;
 use leader::watch::{Filter, WatchError, WatchFrom, Watched};
 use leader::{
-    AckPoint, Config, KeyValue, Member, Node, ReadError, ReadLevel, ReadOptions, ReplicationMode,
-    Role, View, Who, WriteError, WriteOptions, Written,
+    AckPoint, Config, KeyValue, Member, Node, Prefer, ReadError, ReadLevel, ReadOptions,
+    ReplicationMode, Role, View, Who, WriteError, WriteOptions, Written,
 };
 
 use super::{Broken, Chore, Feed, Findings, Place, Strategy};
@@ -45,6 +46,7 @@ pub struct Leader {
     config: ClusterConfig,
     books: Arc<Mutex<Books>>,
     check_interval: Option<Duration>,
+    quota: Quota,
 }
 
 /// What the judge writes down of one run.
@@ -67,7 +69,12 @@ pub struct LeaderNode {
 impl Leader {
     /// A cluster that was never started.
     pub fn new(config: &ClusterConfig) -> Self {
-        Self { config: config.clone(), books: Arc::default(), check_interval: None }
+        Self {
+            config: config.clone(),
+            books: Arc::default(),
+            check_interval: None,
+            quota: Quota::default(),
+        }
     }
 
     /// Whose members compare their states so often. Otherwise they do not: a repair would hide what
@@ -76,6 +83,28 @@ impl Leader {
     pub fn comparing_every(mut self, interval: Duration) -> Self {
         self.check_interval = Some(interval);
         self
+    }
+
+    /// Whose state may only become so large.
+    #[must_use]
+    pub fn within(mut self, quota: Quota) -> Self {
+        self.quota = quota;
+        self
+    }
+
+    /// Whether a member counts its state as it is, and within its hard limits.
+    fn audit_usage(&self, node: &LeaderNode) -> Option<Broken> {
+        let (said, counted) = node.node.audit_usage().ok()?;
+        let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
+        let (bytes, keys) = (self.quota.bytes.hard, self.quota.keys.hard);
+        let claim = if said != counted {
+            format!("{} says {said:?} and has {counted:?}", node.env.node)
+        } else if over(bytes, counted.bytes) || over(keys, counted.keys) {
+            format!("{} has {counted:?}, over {:?}", node.env.node, self.quota)
+        } else {
+            return None;
+        };
+        Some(Broken { judge: "quota", claim })
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -124,6 +153,7 @@ impl Strategy for Leader {
     ) -> BoxFuture<'static, Result<LeaderNode, String>> {
         let mut settings = configure(config, place);
         settings.check_interval = self.check_interval;
+        settings.quota = self.quota;
         let page_keys = config.knobs.page_keys.map_or(100, |keys| keys as usize);
         let members = (0..config.nodes).map(|n| {
             let id = Place(n).id();
@@ -201,6 +231,7 @@ impl Strategy for Leader {
             let view = node.node.view(ReadOptions::level(ReadLevel::Eventual)).now_or_never();
             let Some(Ok(view)) = view else { continue };
             let Ok(digest) = KeyValue::digest(&view) else { continue };
+            findings.broken.extend(self.audit_usage(node));
             let (node, applied) = (node.env.node, view.applied());
             let committed = nodes[&Place::of(node)].node.status().committed;
             findings.looked += 1;
@@ -359,6 +390,14 @@ impl LeaderNode {
         let mut options = ReadOptions::level(level);
         options.timeout = timeout;
         options.token = token.clone().filter(|_| class == Class::Session);
+        // Half of what sessions ask for a value may be answered by whoever is nearest.
+        let elsewhere = matches!(class, Class::Session | Class::Bounded)
+            && matches!(action, Action::Read { .. })
+            && self.levels.below(2) == 0;
+        if elsewhere {
+            options.prefer = Prefer::Nearest;
+            return self.read_nearest(action.key(), options, token).await;
+        }
         let view = match self.node.view(options).await {
             Ok(view) => view,
             Err(error) => {
@@ -379,6 +418,24 @@ impl LeaderNode {
         };
         let reply = seen.map_or_else(|| Reply::new(Outcome::NotApplied), Reply::seen);
         Reply { token: token.and_then(|token| token_text(&token)), ..reply }
+    }
+
+    /// A read of one value, by any member.
+    async fn read_nearest(&self, key: Key, options: ReadOptions, token: Option<LogToken>) -> Reply {
+        let answer = match self.node.read(name(key), options).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let session_lost = matches!(error, ReadError::SessionLost { .. });
+                return Reply { session_lost, ..Reply::new(Outcome::NotApplied) };
+            }
+        };
+        let mut token = token.or_else(|| self.node.token());
+        if let Some(token) = &mut token {
+            token.saw_committed(answer.at);
+        }
+        let found = KeyValue::answered(&answer.body).expect("a record or none");
+        let seen = Seen::Value(found.map(|record| number(&record.value)));
+        Reply { token: token.and_then(|token| token_text(&token)), ..Reply::seen(seen) }
     }
 
     fn elements(&self, view: &View, set: Key) -> Option<Vec<i64>> {

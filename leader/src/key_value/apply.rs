@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use common::clock::Hlc;
-use common::storage::engine::{Change, EngineError, KeyRange, PageLimit, Read};
+use common::storage::engine::{EngineError, KeyRange, PageLimit, Read};
 
 use super::admission::MAX_VALUE_BYTES;
 use super::command::{Answer, Compare, Condition, Operation, Refusal, Reply, Target};
@@ -69,12 +69,8 @@ pub(super) fn transaction(
             answer => answers.push(answer),
         }
     }
-    for change in inner.into_batch().changes {
-        match change {
-            Change::Put(keyspace, key, value) => state.put(keyspace, key, value),
-            Change::Delete(keyspace, key) => state.delete(keyspace, key),
-        }
-    }
+    let batch = inner.into_batch();
+    state.take_over(batch);
     Ok(Reply::Transaction { matched, answers })
 }
 

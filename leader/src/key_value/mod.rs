@@ -30,9 +30,12 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use bytes::Bytes;
 use common::clock::Hlc;
+use common::codec;
 use common::storage::engine::{EngineError, Keyspace, Read};
 
+use crate::node::View;
 use crate::rollback::{AbsentKeys, Again};
 use crate::state_machine::{Draft, Refused, Stamp, StateMachine};
 use crate::watch::{Change, ChangedRow};
@@ -68,6 +71,10 @@ impl StateMachine for KeyValue {
         admission::shrinks(command)
     }
 
+    fn holds_keys(&self, keyspace: Keyspace) -> bool {
+        keyspace == DATA
+    }
+
     fn blind_reply(&self, command: &Command) -> Option<Reply> {
         matches!(command, Command::Set { .. }).then_some(Reply::Set)
     }
@@ -90,6 +97,13 @@ impl StateMachine for KeyValue {
                 apply::one(state, &put, stamp).map(|_| Reply::Set)
             }
         }
+    }
+
+    /// A query is a key, and the answer its encoded record: see [`KeyValue::answered`].
+    fn answer(&self, view: &View, query: &[u8]) -> Result<Bytes, Refused> {
+        let record = read::get(view, view.clock(), query);
+        let record = record.map_err(|error| Refused { reason: error.to_string() })?;
+        Ok(codec::encode_body(&record).into())
     }
 
     fn again(

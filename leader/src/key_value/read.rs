@@ -27,6 +27,12 @@ impl KeyValue {
         get(state, clock, key)
     }
 
+    /// What a key holds, as [`Node::read`](crate::Node::read) has answered. None of what is no such
+    /// answer.
+    pub fn answered(answer: &[u8]) -> Option<Option<Record>> {
+        common::codec::decode_body(answer).ok()
+    }
+
     /// The first records of a range, in key order. At least one is returned where there is one;
     /// limits count the bytes as stored.
     pub fn scan(

@@ -55,6 +55,7 @@ fn requests() -> Vec<Request> {
         Request::State { at: at(3, 7) },
         Request::Repair { at: at(3, 7), state: StateHash { items: 2, hash: 9 } },
         Request::Snapshot { after: at(3, 7) },
+        Request::Read { body: Bytes::from_static(b"read") },
     ]
 }
 
@@ -80,6 +81,7 @@ fn replies() -> Vec<Reply> {
         Reply::Applied { at: Some(at(3, 7)) },
         Reply::State { state: Some(StateHash { items: 2, hash: 9 }) },
         Reply::Repairing,
+        Reply::Read { body: Bytes::from_static(b"told") },
     ]
 }
 
@@ -116,6 +118,7 @@ fn messages_keep_their_bytes() {
             "0c0307",
             "0d03070209",
             "0e0307",
+            "0f0472656164",
         ]
     );
     let replies: Vec<String> = replies().iter().map(|r| hex(&r.encode()[14..])).collect();
@@ -141,6 +144,7 @@ fn messages_keep_their_bytes() {
             "0a010307",
             "0c010209",
             "0d",
+            "0e04746f6c64",
         ]
     );
     let whole = Request::ReadIndex { by: Proof::Lease }.encode();

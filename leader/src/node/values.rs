@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::clock::Hlc;
 use common::ids::{ClusterId, LogPos, NodeId};
 use common::receipt::LogReceipt;
 use common::storage::engine::{EngineError, KeyRange, Keyspace, Page, PageLimit, Read};
 use common::storage::wal::DiskHealth;
 use common::token::{JoinError, LogToken};
+use serde::{Deserialize, Serialize};
 
 use crate::divergence::Quarantined;
+use crate::quota::{Quota, Usage};
 use crate::replication_mode::{AckReport, ReplicationMode};
 
 /// What a write asks for.
@@ -38,7 +41,9 @@ impl WriteOptions {
 }
 
 /// How fresh a read is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// Members send it to each other: a level is added at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ReadLevel {
     /// Sees every write acknowledged before it began: one round of the leader to a majority.
@@ -54,6 +59,39 @@ pub enum ReadLevel {
     /// Everything that the session has seen and done, as [`ReadOptions::token`] says: its own
     /// writes, and never less than it has read before, on any member.
     Causal,
+    /// The state at exactly this position, which this member keeps as
+    /// [`Node::snapshot`](crate::Node::snapshot) has asked, or which is its newest.
+    At(LogPos),
+}
+
+/// Who answers a read of [`Node::read`](crate::Node::read) that this member cannot answer at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Prefer {
+    /// This member as long as it will be able to in time, then the leader.
+    #[default]
+    Here,
+    /// The member with the shortest round trip of those that can honour the level at once, then the
+    /// leader.
+    Nearest,
+}
+
+/// The answer to a query of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// What [`StateMachine::answer`](crate::state_machine::StateMachine::answer) has made.
+    pub body: Bytes,
+    /// Whose state it is of.
+    pub from: NodeId,
+    /// The level that was kept.
+    pub level: ReadLevel,
+    /// The last entry that the state contains.
+    pub at: LogPos,
+    /// The replicated clock there.
+    pub clock: Hlc,
+    /// How old it may be; none where nothing is proven of that.
+    pub age: Option<Duration>,
 }
 
 /// What a read asks for.
@@ -64,13 +102,16 @@ pub struct ReadOptions {
     pub level: ReadLevel,
     /// What the answer must cover, at every level. [`ReadLevel::Causal`] asks for nothing else.
     pub token: Option<LogToken>,
+    /// Who answers, for [`Node::read`](crate::Node::read). Default [`Prefer::Here`].
+    pub prefer: Prefer,
     /// How long to wait for the leader's confirmation and for this replica to catch up. Default 5 s.
     pub timeout: Duration,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { level: ReadLevel::Strong, token: None, timeout: Duration::from_secs(5) }
+        let (level, prefer) = (ReadLevel::Strong, Prefer::Here);
+        Self { level, token: None, prefer, timeout: Duration::from_secs(5) }
     }
 }
 
@@ -155,7 +196,7 @@ impl View {
 }
 
 impl Read for View {
-    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<bytes::Bytes>, EngineError> {
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         self.state.get(keyspace, key)
     }
 
@@ -188,7 +229,7 @@ pub enum Role {
 }
 
 /// A member of the group.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Its id.
     pub id: NodeId,
@@ -230,6 +271,17 @@ pub struct Status {
     pub sessions: usize,
     /// Bytes of the state, roughly.
     pub state_bytes: u64,
+    /// Smoothed round-trip times to other members, while somebody reads by nearness.
+    pub round_trips: BTreeMap<NodeId, Duration>,
+    /// Snapshots that are kept for reads.
+    pub snapshots: usize,
+    /// How large the state is by its quota.
+    pub usage: Usage,
+    /// How large it may become.
+    pub quota: Quota,
+    /// How many commands this node has refused since its start, as the leader, since they would have
+    /// grown the state over its quota.
+    pub quota_refused: u64,
     /// The disk under the log.
     pub disk: DiskHealth,
     /// Why this node serves no reads, if its state was found to be wrong.

@@ -32,6 +32,8 @@ use crate::message::{
 pub(crate) trait Local: Send + Sync {
     /// Executes a forwarded write.
     fn forward(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes>;
+    /// Answers a read that another member has taken.
+    fn read(&self, from: NodeId, body: Bytes) -> BoxFuture<'static, Bytes>;
     /// Answers how far a read must have applied.
     fn read_index(&self, from: NodeId, by: Proof) -> BoxFuture<'static, ReadIndexed>;
 }
@@ -242,6 +244,10 @@ impl Server {
             Request::Forward { body } => {
                 let done = self.local.forward(from, body);
                 async move { Ok(Reply::Forwarded { body: done.await }) }.boxed()
+            }
+            Request::Read { body } => {
+                let answer = self.local.read(from, body);
+                async move { Ok(Reply::Read { body: answer.await }) }.boxed()
             }
             Request::ReadIndex { by } => {
                 let index = self.local.read_index(from, by);

@@ -12,6 +12,7 @@ use common::storage::engine::{Engine, EngineError, MemoryEngine};
 use common::token::LogToken;
 use futures::future::{BoxFuture, FutureExt, ready};
 use leader::error::{ReadError, ResolveError, WriteError};
+use leader::quota::{Quota, Usage};
 use leader::state_machine::{Draft, Stamp, StateMachine};
 use leader::{AckReport, ReadLevel, ReplicationMode, Role};
 
@@ -91,7 +92,7 @@ impl Local {
         self.sweep(&mut order)?;
         let clock = order.clock.tick(wall_clock().as_millis() as u64);
         let at = LogPos { term: 1, index: order.index };
-        Ok(View { state: self.engine.snapshot()?, clock, now: clock, at })
+        Ok(View { state: self.engine.snapshot()?, clock, now: clock, at, age: None })
     }
 }
 
@@ -142,6 +143,8 @@ impl Backend for Local {
             applied: Some(LogPos { term: 1, index: order.index }),
             voters: vec![NodeId(1)],
             matched: BTreeMap::new(),
+            usage: Usage::default(),
+            quota: Quota::default(),
         }
     }
 }

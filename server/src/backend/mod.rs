@@ -7,9 +7,11 @@ mod local;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::clock::Hlc;
+use common::codec;
 use common::consistency::{Consistency, TradeOff};
 use common::ids::{ClusterId, LogPos, NodeId};
 use common::receipt::{Fate, LogReceipt, Receipt};
@@ -17,10 +19,12 @@ use common::seal::ClusterSecret;
 use common::storage::engine::{EngineError, KeyRange, Keyspace, Page, PageLimit, Read};
 use common::token::LogToken;
 use futures::future::BoxFuture;
-use leader::error::{ReadError, ResolveError, WriteError};
-use leader::{AckReport, ReadLevel, ReadOptions, ReplicationMode, Role, WriteOptions};
+use leader::error::{AdminError, ReadError, ResolveError, WriteError};
+use leader::quota::{Quota, Usage};
+use leader::watch::{Filter, WatchError, WatchFrom, Watched as Told};
+use leader::{AckReport, Prefer, ReadLevel, ReadOptions, ReplicationMode, Role, WriteOptions};
 
-use crate::redis::{Command, Redis, Reply};
+use crate::redis::{Command, Query, Redis, Reply};
 
 pub use local::Local;
 
@@ -46,6 +50,65 @@ pub struct View {
     pub now: Hlc,
     /// The last entry it contains.
     pub at: LogPos,
+    /// How old it may be; none where nothing is proven of that.
+    pub age: Option<Duration>,
+}
+
+/// Who has answered a read, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Whose state it was.
+    pub server: NodeId,
+    /// The level that was kept.
+    pub level: ReadLevel,
+    /// The last entry that the state contains.
+    pub at: LogPos,
+    /// How old it may be; none where nothing is proven of that.
+    pub age: Option<Duration>,
+}
+
+/// How a read is to be answered.
+#[derive(Clone, Debug, Default)]
+pub struct Asking {
+    /// How fresh.
+    pub level: ReadLevel,
+    /// What it must cover.
+    pub token: Option<LogToken>,
+    /// By whom, where this node cannot answer at once.
+    pub prefer: Prefer,
+}
+
+impl Asking {
+    fn options(self) -> ReadOptions {
+        let mut options = ReadOptions::level(self.level);
+        (options.token, options.prefer) = (self.token, self.prefer);
+        options
+    }
+}
+
+/// Tells what is changed, as [`leader::watch`] does.
+pub trait Feed: Send {
+    /// The next changes, or how far the feed is.
+    fn next(&mut self) -> BoxFuture<'_, Result<Told, WatchError>>;
+    /// The position to go on from.
+    fn position(&self) -> Option<LogPos>;
+}
+
+impl Feed for leader::watch::Watch {
+    fn next(&mut self) -> BoxFuture<'_, Result<Told, WatchError>> {
+        Box::pin(Self::next(self))
+    }
+
+    fn position(&self) -> Option<LogPos> {
+        Self::position(self)
+    }
+}
+
+impl From<leader::View> for View {
+    fn from(view: leader::View) -> Self {
+        let (clock, now, at) = (view.clock(), view.now(), view.applied());
+        Self { state: Arc::new(view), clock, now, at, age: None }
+    }
 }
 
 impl std::fmt::Debug for View {
@@ -84,6 +147,10 @@ pub struct Standing {
     pub voters: Vec<NodeId>,
     /// On the leader: the last entry that each member is known to hold durably.
     pub matched: BTreeMap<NodeId, Option<LogPos>>,
+    /// How large the state is.
+    pub usage: Usage,
+    /// How large it may become.
+    pub quota: Quota,
 }
 
 /// Where commands are written and states are read.
@@ -104,6 +171,46 @@ pub trait Backend: Send + Sync + 'static {
         token: Option<LogToken>,
     ) -> BoxFuture<'_, Result<View, ReadError>>;
 
+    /// The same, but no longer than it makes sense before another node is asked by
+    /// [`Backend::read_elsewhere`].
+    fn view_soon(&self, asking: Asking) -> BoxFuture<'_, Result<View, ReadError>> {
+        self.view(asking.level, asking.token)
+    }
+
+    /// The answer of another node that can honour what is asked for. Default: there is no other.
+    fn read_elsewhere(
+        &self,
+        query: Query,
+        asking: Asking,
+    ) -> BoxFuture<'_, Result<(Reply, Served), ReadError>> {
+        let _ = (query, asking);
+        let alone = ReadError::Unsupported("there is no other node".to_owned());
+        Box::pin(std::future::ready(Err(alone)))
+    }
+
+    /// Watches what is changed to keys that begin with a prefix. Default: nothing is told.
+    fn watch(&self, from: WatchFrom, prefix: Bytes) -> Result<Box<dyn Feed>, WatchError> {
+        let _ = (from, prefix);
+        Err(WatchError::Off)
+    }
+
+    /// A cut as by [`Backend::view`] that is kept, so that it can be read at again by
+    /// [`ReadLevel::At`] its position. Default: refuses.
+    fn snapshot(
+        &self,
+        level: ReadLevel,
+        token: Option<LogToken>,
+    ) -> BoxFuture<'_, Result<View, ReadError>> {
+        let _ = (level, token);
+        let refused = "this server keeps no snapshots".to_owned();
+        Box::pin(std::future::ready(Err(ReadError::Unsupported(refused))))
+    }
+
+    /// A snapshot is not needed any more by one of those who asked for it.
+    fn release_snapshot(&self, at: LogPos) {
+        let _ = at;
+    }
+
     /// What became of a write.
     fn resolve<'a>(&'a self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Fate, ResolveError>>;
 
@@ -121,6 +228,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What is known of the group. Never waits.
     fn standing(&self) -> Standing;
+
+    /// Sets how large the state may become. Default: refuses.
+    fn set_quota(&self, quota: Quota) -> BoxFuture<'_, Result<(), AdminError>> {
+        let _ = quota;
+        let refused = "this server has no quota".to_owned();
+        Box::pin(std::future::ready(Err(AdminError::Refused(refused))))
+    }
 }
 
 impl Backend for leader::Node<Redis> {
@@ -147,10 +261,54 @@ impl Backend for leader::Node<Redis> {
         Box::pin(async move {
             let mut options = ReadOptions::level(level);
             options.token = token;
-            let view = leader::Node::view(self, options).await?;
-            let (clock, now, at) = (view.clock(), view.now(), view.applied());
-            Ok(View { state: Arc::new(view), clock, now, at })
+            let view = leader::Node::view(self, options).await?.into();
+            Ok(View { age: self.age_at(level), ..view })
         })
+    }
+
+    fn view_soon(&self, asking: Asking) -> BoxFuture<'_, Result<View, ReadError>> {
+        Box::pin(async move {
+            let level = asking.level;
+            let mut options = asking.options();
+            options.timeout = self.patience(&options);
+            let view = leader::Node::view(self, options).await?.into();
+            Ok(View { age: self.age_at(level), ..view })
+        })
+    }
+
+    fn read_elsewhere(
+        &self,
+        query: Query,
+        asking: Asking,
+    ) -> BoxFuture<'_, Result<(Reply, Served), ReadError>> {
+        let query = Bytes::from(codec::encode_body(&query));
+        Box::pin(async move {
+            let answer = leader::Node::read_elsewhere(self, query, asking.options()).await?;
+            let reply = codec::decode_body(&answer.body)
+                .map_err(|error| ReadError::Unsupported(error.to_string()))?;
+            let leader::Answer { from: server, level, at, age, .. } = answer;
+            Ok((reply, Served { server, level, at, age }))
+        })
+    }
+
+    fn watch(&self, from: WatchFrom, prefix: Bytes) -> Result<Box<dyn Feed>, WatchError> {
+        Ok(Box::new(leader::Node::watch(self, from, Filter::prefix(prefix))?))
+    }
+
+    fn snapshot(
+        &self,
+        level: ReadLevel,
+        token: Option<LogToken>,
+    ) -> BoxFuture<'_, Result<View, ReadError>> {
+        Box::pin(async move {
+            let mut options = ReadOptions::level(level);
+            options.token = token;
+            Ok(leader::Node::snapshot(self, options).await?.into())
+        })
+    }
+
+    fn release_snapshot(&self, at: LogPos) {
+        leader::Node::release_snapshot(self, at);
     }
 
     fn resolve<'a>(&'a self, receipt: &'a Receipt) -> BoxFuture<'a, Result<Fate, ResolveError>> {
@@ -182,6 +340,12 @@ impl Backend for leader::Node<Redis> {
             applied: status.applied,
             voters: status.voters.keys().copied().collect(),
             matched: status.matched,
+            usage: status.usage,
+            quota: status.quota,
         }
+    }
+
+    fn set_quota(&self, quota: Quota) -> BoxFuture<'_, Result<(), AdminError>> {
+        Box::pin(leader::Node::set_quota(self, quota, WriteOptions::default().timeout))
     }
 }

@@ -14,7 +14,7 @@ use common::ids::NodeId;
 use crate::certificates::{self, Folder};
 use crate::config::{
     ClientTls, EngineKind, File, LeaderKnobs, LimitKnobs, Listen, NodeConfig, Peer, PeerTls,
-    Strategy, TlsFiles, WalKnobs,
+    QuotaKnobs, Strategy, TlsFiles, WalKnobs,
 };
 
 use super::ClusterError;
@@ -109,6 +109,7 @@ impl Layout {
                 listen: Listen { peer: behind, ..Listen::default() },
                 tls: if self.tls { tls(NodeId(peer.id)) } else { TlsFiles::default() },
                 limits: LimitKnobs::default(),
+                quota: QuotaKnobs::default(),
                 leader: self.leader.clone(),
                 wal: WalKnobs::default(),
                 fjall: None,

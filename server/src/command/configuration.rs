@@ -10,7 +10,7 @@ use crate::service::{Service, wall_clock};
 
 /// Redis's names for what holds here: writes are logged and synced before they are acknowledged,
 /// nothing is evicted, there is one database.
-const SETTINGS: [(&str, &str); 16] = [
+const SETTINGS: [(&str, &str); 15] = [
     ("appendfsync", "always"),
     ("appendonly", "yes"),
     ("bind", "*"),
@@ -20,7 +20,6 @@ const SETTINGS: [(&str, &str); 16] = [
     ("hz", "10"),
     ("io-threads", "1"),
     ("lazyfree-lazy-user-flush", "yes"),
-    ("maxmemory", "0"),
     ("maxmemory-policy", "noeviction"),
     ("notify-keyspace-events", ""),
     ("requirepass", ""),
@@ -33,6 +32,7 @@ const SETTINGS: [(&str, &str); 16] = [
 fn settings(service: &Service) -> Vec<(&'static str, String)> {
     let (identity, limits) = (service.identity(), &service.limits);
     let own = [
+        ("maxmemory", service.backend.standing().quota.bytes.hard.unwrap_or(0).to_string()),
         ("maxclients", limits.connections.to_string()),
         ("port", identity.address(identity.node).1.to_string()),
         ("proto-max-bulk-len", limits.request_bytes.to_string()),

@@ -14,6 +14,8 @@ pub(crate) fn write_failure(error: &WriteError) -> Value {
         WriteError::NoLeader(_) | WriteError::Stopping(_) => "CLUSTERDOWN",
         WriteError::Overloaded { .. } | WriteError::SessionExpired => "TRYAGAIN",
         WriteError::DiskFull => "MISCONF",
+        // Redis's words, which clients look for.
+        WriteError::OverQuota(_) => "OOM command not allowed when used memory > 'maxmemory':",
         WriteError::Unknown { .. } => "UNKNOWN",
         WriteError::AckTimeout { .. } => "ACKTIMEOUT",
         _ => "ERR",
@@ -26,6 +28,7 @@ pub(crate) fn read_failure(error: &ReadError) -> Value {
     let word = match error {
         ReadError::NoLeader(_) | ReadError::Stopping(_) => "CLUSTERDOWN",
         ReadError::Behind(_) => "TRYAGAIN",
+        ReadError::SnapshotTooOld { .. } => "SNAPSHOTTOOLD",
         ReadError::SessionLost { .. } => "SESSIONLOST",
         ReadError::Quarantined(_) => "QUARANTINED",
         _ => "ERR",

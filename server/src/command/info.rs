@@ -75,14 +75,23 @@ fn write_section(
             line("# Clients\r\nconnected_clients", &count(&counters.open))?;
             line("cluster_connections", &0)?;
             line("maxclients", &service.limits.connections)?;
-            line("blocked_clients", &0)?;
+            line("blocked_clients", &service.blocked.count())?;
             line("tracking_clients", &0)
         }
         "memory" => {
             let resident = resident_bytes();
             line("# Memory\r\nused_memory", &resident)?;
             line("used_memory_rss", &resident)?;
-            line("maxmemory", &0)?;
+            let standing = service.backend.standing();
+            let (usage, quota) = (standing.usage, standing.quota);
+            let shown = |limit: Option<u64>| limit.unwrap_or(0);
+            line("maxmemory", &shown(quota.bytes.hard))?;
+            line("tercet_state_bytes", &usage.bytes)?;
+            line("tercet_state_keys", &usage.keys)?;
+            line("tercet_soft_bytes", &shown(quota.bytes.soft))?;
+            line("tercet_soft_keys", &shown(quota.keys.soft))?;
+            line("tercet_hard_keys", &shown(quota.keys.hard))?;
+            line("tercet_quota", &format!("{:?}", quota.judge(usage)).to_lowercase())?;
             line("maxmemory_policy", &"noeviction")
         }
         "persistence" => {

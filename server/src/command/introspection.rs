@@ -75,14 +75,28 @@ pub(super) fn getkeys(_: &mut Context<'_>, words: &[Bytes]) -> Handled {
     }
     let mut keys = Vec::new();
     for part in spec.keys {
+        if part.counted {
+            keys.extend(counted_keys(command, part.first)?);
+            continue;
+        }
         let last = match part.last {
-            -1 => command.len() as i32 - 1,
+            last @ ..0 => command.len() as i32 + last,
             last => part.first + last,
         };
         let places = (part.first..=last).step_by(part.step as usize);
         keys.extend(places.filter_map(|place| command.get(place as usize)).cloned());
     }
     say(Value::Array(keys.into_iter().map(Value::Bulk).collect()))
+}
+
+/// The keys behind their number.
+fn counted_keys(command: &[Bytes], at: i32) -> Result<Vec<Bytes>, Value> {
+    let invalid = || Value::error("ERR Invalid arguments specified for command");
+    let at = at as usize;
+    let number = command.get(at).and_then(|word| crate::resp::parse_i64(word));
+    let number = number.and_then(|number| usize::try_from(number).ok()).filter(|n| *n > 0);
+    let keys = command.get(at + 1..at + 1 + number.ok_or_else(invalid)?.min(command.len()));
+    keys.map(<[Bytes]>::to_vec).ok_or_else(invalid)
 }
 
 /// The HELP of a family.
@@ -113,6 +127,7 @@ fn described(spec: &'static Spec) -> Value {
     let words = |words: &[&'static str]| words.iter().map(|word| Value::Simple(word)).collect();
     let (first, last, step) = match spec.keys {
         [] => (0, 0, 0),
+        [only] if only.counted => (0, 0, 0),
         [only] if only.last < 0 => (only.first, only.last, only.step),
         [first, .., last] if last.last < 0 => (first.first, last.last, first.step),
         [first, .., last] | [first @ last] => (first.first, last.first + last.last, first.step),
@@ -144,6 +159,15 @@ fn described_keys(keys: &KeySpec) -> Value {
     pairs.push((text("flags"), Value::Set(flags)));
     let begin = vec![(text("index"), number(keys.first))];
     pairs.push((text("begin_search"), typed("index", begin)));
+    if keys.counted {
+        let find = vec![
+            (text("keynumidx"), number(0)),
+            (text("firstkey"), number(1)),
+            (text("keystep"), number(1)),
+        ];
+        pairs.push((text("find_keys"), typed("keynum", find)));
+        return Value::Map(pairs);
+    }
     let find = vec![
         (text("lastkey"), number(keys.last)),
         (text("keystep"), number(keys.step)),
@@ -155,7 +179,7 @@ fn described_keys(keys: &KeySpec) -> Value {
 
 /// A command's categories, in the order in which Redis lists them.
 pub(super) fn categories(spec: &Spec) -> Vec<&'static str> {
-    const ORDER: [&str; 14] = [
+    const ORDER: [&str; 15] = [
         "@keyspace",
         "@read",
         "@write",
@@ -167,6 +191,7 @@ pub(super) fn categories(spec: &Spec) -> Vec<&'static str> {
         "@admin",
         "@fast",
         "@slow",
+        "@blocking",
         "@dangerous",
         "@connection",
         "@transaction",

@@ -8,22 +8,26 @@
 #![expect(clippy::unnecessary_wraps, reason = "all handlers have one signature, for the table")]
 
 mod arguments;
+mod blocking;
 mod client;
 mod configuration;
 mod counters;
 mod expiry;
 mod explore;
 mod failure;
+mod feed;
 mod greeting;
 mod hashes;
 mod info;
 mod introspection;
 mod keys;
 mod lists;
+mod quota;
 mod repl;
 mod replication;
 mod session;
 mod sets;
+mod snapshot;
 mod sorted;
 mod strings;
 mod table;
@@ -31,20 +35,39 @@ mod table;
 mod tests;
 mod transaction;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::redis::{Command, Query, Reply};
 use crate::resp::Value;
 use crate::service::Service;
 
+pub(crate) use blocking::{Pop, block};
 pub(crate) use explore::{Exploration, explore};
 pub(crate) use failure::{read_failure, write_failure};
 pub(crate) use repl::{Inquiry, answer, fate, write_mode};
 pub(crate) use replication::wait_for_replicas;
 pub(crate) use session::Session;
 pub(crate) use transaction::{Queued, Watched};
+
+/// What begins once everything before it is answered, and its reply.
+pub(crate) type Asked =
+    Box<dyn FnOnce(&mut Session, Arc<Service>) -> BoxFuture<'static, Answered> + Send>;
+
+/// A reply, and what becomes of the session with it.
+pub(crate) struct Answered {
+    pub(crate) value: Value,
+    pub(crate) then: Option<Box<dyn FnOnce(&mut Session) + Send>>,
+}
+
+impl From<Value> for Answered {
+    fn from(value: Value) -> Self {
+        Self { value, then: None }
+    }
+}
 
 /// How a reply of the machine is shown to the client.
 pub(crate) type Show = fn(Reply) -> Value;
@@ -73,6 +96,10 @@ pub(crate) enum Action {
     Exec(Vec<Queued>),
     /// Is answered when everything before it is.
     Inquire(Inquiry),
+    /// The same, by something that takes its time.
+    Ask(Asked),
+    /// Waits until a key has something.
+    Block(Pop),
     /// Waits until so many replicas hold the connection's last write.
     Wait {
         /// How many.
@@ -107,7 +134,7 @@ pub(crate) fn handle(session: &mut Session, service: &Service, words: &[Bytes]) 
         }
     };
     session.command = spec.name;
-    if let Some(refusal) = may(session, spec) {
+    if let Some(refusal) = may(session, spec).or_else(|| feed::refuses(session, spec.name)) {
         transaction::refused(session);
         return Action::Reply(refusal);
     }
@@ -165,9 +192,11 @@ fn plain(reply: Reply) -> Value {
         Reply::Kind(kind) => Value::Simple(kind.map_or("none", |kind| kind.name())),
         Reply::Refused(refusal) => Value::error(refusal.to_string()),
         // Only EXEC asks for the first, and who asks for scores shows them.
-        Reply::Many(_) | Reply::Scores(_) | Reply::Scored(_) => {
-            Value::error("ERR an answer to another command")
-        }
+        Reply::Many(_)
+        | Reply::Scores(_)
+        | Reply::Scored(_)
+        | Reply::TakenFrom(..)
+        | Reply::ScoredFrom(..) => Value::error("ERR an answer to another command"),
     }
 }
 

@@ -4,9 +4,10 @@
 //! ```text
 //! REPL ACK [async | semi k | quorum | all [APPLIED] | first n node.. [APPLIED] | any n node.. [APPLIED]
 //!           | datacenter region=n.. [APPLIED]]
-//! REPL READ [strong | lease | bounded ms | causal | eventual]
+//! REPL READ [strong | lease | bounded ms | causal | eventual] [PREFER nearest | here]
 //! REPL TOKEN [token]     the session's token; one that is given is joined first
 //! REPL LAST              what the last write has achieved, with its receipt
+//! REPL LAST READ         who has answered the last read, at which level, and how old it may be
 //! REPL RESOLVE receipt   what became of a write
 //! REPL EXPLAIN           what this connection's settings give and cost
 //! ```
@@ -21,11 +22,12 @@ use common::ids::{NodeId, Region};
 use common::receipt::Receipt;
 use common::seal::ClusterSecret;
 use common::token::Token;
-use leader::ReadLevel;
+use leader::{Prefer, ReadLevel};
 
 use super::arguments::{is, quoting};
 use super::session::Session;
 use super::{Action, Context, Handled, ok, read_failure, say};
+use crate::backend::Served;
 use crate::resp::Value;
 use crate::service::Service;
 
@@ -36,6 +38,8 @@ pub(crate) enum Inquiry {
     Token(Option<Bytes>),
     /// REPL LAST.
     Last,
+    /// REPL LAST READ.
+    LastRead,
     /// REPL RESOLVE.
     Resolve(Bytes),
 }
@@ -143,15 +147,27 @@ fn mode_words(mode: &ReplicationMode) -> String {
 
 /// REPL READ [level].
 pub(super) fn read(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
-    const LEVELS: &str =
-        "ERR REPL READ takes one of strong, lease, bounded ms (1 to 86400000), causal, eventual";
+    const LEVELS: &str = "ERR REPL READ takes one of strong, lease, bounded ms (1 to 86400000), causal, eventual, and \
+         then PREFER nearest or PREFER here";
+    let (words, prefer) = match words {
+        [before @ .., prefer, who] if before.len() > 2 && is(prefer, "PREFER") => match who {
+            who if is(who, "nearest") => (before, Prefer::Nearest),
+            who if is(who, "here") => (before, Prefer::Here),
+            _ => return Err(Value::error(LEVELS)),
+        },
+        words => (words, Prefer::Here),
+    };
     let level = match words {
-        [_, _] => return say(Value::bulk(level_name(context.session.level))),
+        [_, _] => {
+            let nearest = context.session.prefer == Prefer::Nearest;
+            let prefer = if nearest { " PREFER nearest" } else { "" };
+            return say(Value::bulk(level_name(context.session.level) + prefer));
+        }
         [_, _, level] => level,
         [_, _, level, age] if is(level, "bounded") => {
             let millis = number::<u64>(age).filter(|millis| (1..=86_400_000).contains(millis));
             let age = Duration::from_millis(millis.ok_or_else(|| Value::error(LEVELS))?);
-            context.session.level = ReadLevel::Bounded(age);
+            (context.session.level, context.session.prefer) = (ReadLevel::Bounded(age), prefer);
             return ok();
         }
         _ => return Err(Value::error(LEVELS)),
@@ -171,6 +187,7 @@ pub(super) fn read(context: &mut Context<'_>, words: &[Bytes]) -> Handled {
             "'; it has strong, lease, bounded ms, causal, eventual",
         ));
     };
+    context.session.prefer = prefer;
     ok()
 }
 
@@ -182,6 +199,7 @@ pub(super) fn level_name(level: ReadLevel) -> String {
         ReadLevel::Bounded(age) => format!("bounded {}", age.as_millis()),
         ReadLevel::Eventual => "eventual".to_owned(),
         ReadLevel::Causal => "causal".to_owned(),
+        ReadLevel::At(_) => "snapshot".to_owned(),
         _ => "unknown".to_owned(),
     }
 }
@@ -195,9 +213,13 @@ pub(super) fn token(_: &mut Context<'_>, words: &[Bytes]) -> Handled {
     }
 }
 
-/// REPL LAST.
-pub(super) fn last(_: &mut Context<'_>, _: &[Bytes]) -> Handled {
-    Ok(Action::Inquire(Inquiry::Last))
+/// REPL LAST [READ].
+pub(super) fn last(_: &mut Context<'_>, words: &[Bytes]) -> Handled {
+    match words {
+        [_, _] => Ok(Action::Inquire(Inquiry::Last)),
+        [_, _, read] if is(read, "READ") => Ok(Action::Inquire(Inquiry::LastRead)),
+        _ => Err(Value::error("ERR REPL LAST takes READ or nothing")),
+    }
 }
 
 /// REPL RESOLVE receipt.
@@ -255,6 +277,7 @@ pub(crate) fn answer(
             }
         }
         Inquiry::Last => session.last.as_ref().map_or(Value::Null, |last| shown(last, &secret)),
+        Inquiry::LastRead => session.served.as_ref().map_or(Value::Null, served),
         Inquiry::Resolve(text) => {
             match Receipt::open_text(&String::from_utf8_lossy(&text), &secret, cluster) {
                 Ok(receipt) => return Err(receipt),
@@ -262,6 +285,19 @@ pub(crate) fn answer(
             }
         }
     })
+}
+
+fn served(served: &Served) -> Value {
+    let number = |number: u64| Value::Integer(number as i64);
+    let age = served.age.map(|age| age.as_nanos().div_ceil(1_000_000) as u64);
+    let fields = [
+        ("server", number(served.server.0)),
+        ("level", Value::bulk(level_name(served.level))),
+        ("age-ms", age.map_or(Value::Null, number)),
+        ("term", number(served.at.term)),
+        ("index", number(served.at.index)),
+    ];
+    Value::Map(fields.into_iter().map(|(name, value)| (Value::bulk(name), value)).collect())
 }
 
 fn shown(last: &super::session::LastWrite, secret: &ClusterSecret) -> Value {

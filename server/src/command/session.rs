@@ -6,9 +6,12 @@ use bytes::Bytes;
 use common::ids::LogPos;
 use common::receipt::LogReceipt;
 use common::token::LogToken;
-use leader::{AckReport, ReadLevel, ReplicationMode};
+use leader::{AckReport, Prefer, ReadLevel, ReplicationMode};
 
+use super::feed::Messages;
+use super::snapshot::Kept;
 use super::transaction::{Transaction, Watched};
+use crate::backend::Served;
 use crate::clients::Client;
 use crate::resp::Version;
 use crate::service::Service;
@@ -27,6 +30,14 @@ pub(crate) struct Session {
     pub(crate) version: Version,
     /// How fresh its reads are.
     pub(crate) level: ReadLevel,
+    /// What is told of changes, while it watches.
+    pub(crate) messages: Option<Messages>,
+    /// Who answers them, where this node cannot at once.
+    pub(crate) prefer: Prefer,
+    /// Who has answered the last one.
+    pub(crate) served: Option<Served>,
+    /// The state that its reads see, if it is not the present.
+    pub(crate) snapshot: Option<Kept>,
     /// When its writes are acknowledged; none is the node's default.
     pub(crate) mode: Option<ReplicationMode>,
     /// Where its last write stands in the log.
@@ -74,6 +85,10 @@ impl Session {
             wrong_passwords: 0,
             version: Version::V2,
             level: ReadLevel::Strong,
+            messages: None,
+            prefer: Prefer::Here,
+            served: None,
+            snapshot: None,
             mode: None,
             last_write: None,
             last: None,
@@ -84,6 +99,11 @@ impl Session {
             command: "NULL",
             replies: Replies::On,
         }
+    }
+
+    /// How fresh a read is that begins now.
+    pub(crate) fn reads(&self) -> ReadLevel {
+        self.snapshot.as_ref().map_or(self.level, |kept| ReadLevel::At(kept.at))
     }
 
     /// Keys are watched from now on. What was seen of a key first is what counts.
@@ -120,8 +140,10 @@ impl Session {
         self.last = Some(LastWrite { receipt, report });
     }
 
-    /// A cut was read that contains everything up to here.
-    pub(crate) fn read_at(&mut self, service: &Service, at: LogPos) {
+    /// A state was read that contains everything up to here.
+    pub(crate) fn read_at(&mut self, service: &Service, served: Served) {
+        let at = served.at;
+        self.served = Some(served);
         if let Some(token) = self.seen(service) {
             token.saw_committed(at);
         }
@@ -166,6 +188,9 @@ impl Session {
         self.speak(Version::V2);
         self.client.shown().name = Bytes::new();
         self.level = ReadLevel::Strong;
+        self.prefer = Prefer::Here;
+        self.messages = None;
+        self.snapshot = None;
         self.mode = None;
         self.seen = None;
         self.transaction = None;

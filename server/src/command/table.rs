@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use super::arguments::{shown, wrong_number};
 use super::{
-    Context, Handled, client, configuration, counters, expiry, greeting, hashes, info,
-    introspection, keys, lists, repl, replication, sets, sorted, strings, transaction,
+    Context, Handled, blocking, client, configuration, counters, expiry, feed, greeting, hashes,
+    info, introspection, keys, lists, quota, repl, replication, sets, snapshot, sorted, strings,
+    transaction,
 };
 use crate::resp::Value;
 
@@ -42,10 +43,17 @@ pub(super) struct KeySpec {
     /// The last one's, counted from the first; -1 is the last word.
     pub(super) last: i32,
     pub(super) step: i32,
+    /// The first is a number of keys that follow it.
+    pub(super) counted: bool,
+}
+
+/// Keys behind their number, which stands at `at`.
+const fn counted(flags: &'static [&'static str], at: i32) -> KeySpec {
+    KeySpec { flags, notes: "", first: at, last: 0, step: 1, counted: true }
 }
 
 const fn keyed(flags: &'static [&'static str], first: i32, last: i32, step: i32) -> KeySpec {
-    KeySpec { flags, notes: "", first, last, step }
+    KeySpec { flags, notes: "", first, last, step, counted: false }
 }
 
 impl Spec {
@@ -161,6 +169,12 @@ const WRITE: &[&str] = &["write"];
 const WRITE_FAST: &[&str] = &["write", "fast"];
 const GROW: &[&str] = &["write", "denyoom"];
 const GROW_FAST: &[&str] = &["write", "denyoom", "fast"];
+const COUNTED: &[&str] = &["write", "movablekeys"];
+const BLOCKS: &[&str] = &["write", "noscript", "blocking"];
+const BLOCKS_FAST: &[&str] = &["write", "noscript", "blocking", "fast"];
+const BLOCKS_GROW: &[&str] = &["write", "denyoom", "noscript", "blocking"];
+const BLOCKS_COUNTED: &[&str] = &["write", "blocking", "movablekeys"];
+const UNBLOCKS: &[&str] = &["admin", "noscript", "loading", "stale"];
 const ALWAYS: &[&str] = &["loading", "stale"];
 const ALWAYS_FAST: &[&str] = &["loading", "stale", "fast"];
 const ANYONE: &[&str] = &["noscript", "loading", "stale", "fast", "no_auth", "allow_busy"];
@@ -203,6 +217,59 @@ pub(super) static COMMANDS: &[Spec] = &[
         .runs(strings::append),
     Spec::new("auth", -2, ANYONE, "connection", "1.0.0", "Names a user with a password")
         .runs(greeting::auth),
+    Spec::new("blmove", 6, BLOCKS_GROW, "list", "6.2.0", "Moves an element, or waits for one")
+        .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1), keyed(RW_INSERT, 2, 0, 1)])
+        .categories(&["@blocking"])
+        .runs(blocking::blmove),
+    Spec::new("blmpop", -5, BLOCKS_COUNTED, "list", "7.0.0", "Removes elements, or waits for them")
+        .keys(&[counted(RW_ACCESS_DELETE, 2)])
+        .categories(&["@blocking"])
+        .runs(blocking::blmpop),
+    Spec::new("blpop", -3, BLOCKS, "list", "2.0.0", "Removes the first element, or waits for one")
+        .keys(&[keyed(RW_ACCESS_DELETE, 1, -2, 1)])
+        .categories(&["@blocking"])
+        .runs(blocking::blpop),
+    Spec::new("brpop", -3, BLOCKS, "list", "2.0.0", "Removes the last element, or waits for one")
+        .keys(&[keyed(RW_ACCESS_DELETE, 1, -2, 1)])
+        .categories(&["@blocking"])
+        .runs(blocking::brpop),
+    Spec::new("brpoplpush", 4, BLOCKS_GROW, "list", "2.2.0", "Moves an element, or waits for one")
+        .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1), keyed(RW_INSERT, 2, 0, 1)])
+        .categories(&["@blocking"])
+        .runs(blocking::brpoplpush),
+    Spec::new(
+        "bzmpop",
+        -5,
+        BLOCKS_COUNTED,
+        "sorted-set",
+        "7.0.0",
+        "Removes members, or waits for them",
+    )
+    .keys(&[counted(RW_ACCESS_DELETE, 2)])
+    .categories(&["@blocking"])
+    .runs(blocking::bzmpop),
+    Spec::new(
+        "bzpopmax",
+        -3,
+        BLOCKS_FAST,
+        "sorted-set",
+        "5.0.0",
+        "Removes a member with the highest score, or waits for one",
+    )
+    .keys(&[keyed(RW_ACCESS_DELETE, 1, -2, 1)])
+    .categories(&["@blocking"])
+    .runs(blocking::bzpopmax),
+    Spec::new(
+        "bzpopmin",
+        -3,
+        BLOCKS_FAST,
+        "sorted-set",
+        "5.0.0",
+        "Removes a member with the lowest score, or waits for one",
+    )
+    .keys(&[keyed(RW_ACCESS_DELETE, 1, -2, 1)])
+    .categories(&["@blocking"])
+    .runs(blocking::bzpopmin),
     Spec::new("client", -2, &[], "connection", "2.4.0", "Commands about connections")
         .family(CLIENT),
     Spec::new("command", -1, ALWAYS, "server", "2.8.13", "Tells about all commands")
@@ -367,6 +434,9 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec::new("lmove", 5, GROW, "list", "6.2.0", "Moves an element to another list")
         .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1), keyed(RW_INSERT, 2, 0, 1)])
         .runs(lists::lmove),
+    Spec::new("lmpop", -4, COUNTED, "list", "7.0.0", "Removes elements of the first list there is")
+        .keys(&[counted(RW_ACCESS_DELETE, 1)])
+        .runs(blocking::lmpop),
     Spec::new("lpop", -2, WRITE_FAST, "list", "1.0.0", "Removes elements at the front")
         .keys(&[keyed(RW_ACCESS_DELETE, 1, 0, 1)])
         .runs(lists::lpop),
@@ -665,6 +735,16 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec::new("zlexcount", 4, READ_FAST, "sorted-set", "2.8.9", "Counts members by their bytes")
         .keys(ONE_READ)
         .runs(sorted::zlexcount),
+    Spec::new(
+        "zmpop",
+        -4,
+        COUNTED,
+        "sorted-set",
+        "7.0.0",
+        "Removes members of the first sorted set there is",
+    )
+    .keys(&[counted(RW_ACCESS_DELETE, 1)])
+    .runs(blocking::zmpop),
     Spec::new("zmscore", -3, READ_FAST, "sorted-set", "6.2.0", "Tells the scores of members")
         .keys(ONE_READ)
         .runs(sorted::zmscore),
@@ -841,6 +921,8 @@ static CLIENT: &[Spec] = &[
         "Tells that nothing is tracked",
     )
     .runs(client::trackinginfo),
+    Spec::new("client|unblock", -3, UNBLOCKS, "connection", "5.0.0", "Ends the wait of a client")
+        .runs(blocking::unblock),
 ];
 
 static COMMAND: &[Spec] = &[
@@ -924,14 +1006,27 @@ static REPL: &[Spec] = &[
     .runs(repl::explain),
     Spec::new("repl|help", 2, ALWAYS, "server", "0.1.0", "Lists these commands")
         .runs(introspection::help),
-    Spec::new("repl|last", 2, TALK, "server", "0.1.0", "What the last write has achieved")
+    Spec::new("repl|last", -2, TALK, "server", "0.1.0", "What the last write has achieved")
         .runs(repl::last),
+    Spec::new("repl|quota", -2, ADMIN, "server", "0.1.0", "How large the state may become")
+        .runs(quota::quota),
     Spec::new("repl|read", -2, TALK, "server", "0.1.0", "How fresh this connection's reads are")
         .runs(repl::read),
     Spec::new("repl|resolve", 3, TALK, "server", "0.1.0", "Tells what became of a write")
         .runs(repl::resolve),
+    Spec::new(
+        "repl|snapshot",
+        -2,
+        TALK,
+        "server",
+        "0.1.0",
+        "Whether this connection's reads see one state",
+    )
+    .runs(snapshot::snapshot),
     Spec::new("repl|status", 2, TALK, "server", "0.1.0", "Tells what the node knows of its group")
         .runs(replication::status),
     Spec::new("repl|token", -2, TALK, "server", "0.1.0", "What this session has seen and done")
         .runs(repl::token),
+    Spec::new("repl|watch", -2, TALK, "server", "0.1.0", "Tells this connection of changes")
+        .runs(feed::watch),
 ];

@@ -62,6 +62,8 @@ pub(super) fn queue(
         match handler(context, words) {
             Ok(Action::Write(command, show)) => Some(Queued::Step(step(&command), show)),
             Ok(Action::Read(query, show)) => Some(Queued::Step(step(&Command::Query(query)), show)),
+            // As in Redis, it does not wait there.
+            Ok(Action::Block(pop)) => Some(Queued::Step(step(&pop.command(None)), pop.show)),
             // As in Redis, arguments are judged when the command is executed.
             Ok(Action::Reply(value)) | Err(value) => Some(Queued::Ready(value)),
             Ok(_) => None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use common::ids::{NodeId, Region};
 use common::storage::engine::FjallConfig;
 use common::storage::wal::WalConfig;
+use leader::quota::{Limit, Quota};
 
 use super::{EngineKind, File, Problem, Strategy, lease_for};
 use crate::command::write_mode;
@@ -178,6 +179,9 @@ pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
         keep_entries: |count| count,
         log_cache_bytes: bytes,
         snapshot_chunk_bytes: bytes,
+        change_feed: |keeps| keeps,
+        snapshot_retention: time,
+        max_snapshots: |count| count,
         check_interval: |span: super::Span| Some(span.0).filter(|span| !span.is_zero()),
         check_bytes_per_second: |size: super::Size| size.0,
     }
@@ -193,6 +197,15 @@ pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
     let others = file.peers.iter().filter(|peer| peer.id != file.id);
     config.contacts = others.map(|peer| (NodeId(peer.id), peer.peer.clone())).collect();
     config.wal = wal(file)?;
+    let (quota, size) = (&file.quota, |size: super::Size| size.0);
+    config.quota = Quota {
+        bytes: Limit { soft: quota.soft_bytes.map(size), hard: quota.hard_bytes.map(size) },
+        keys: Limit { soft: quota.soft_keys, hard: quota.hard_keys },
+    };
+    config
+        .quota
+        .validate()
+        .map_err(|problem| Problem::new("quota", format!("is refused: {problem}")))?;
     config.validate().map_err(|error| {
         Problem::new(format!("leader.{}", error.knob), format!("is refused: {}", error.problem))
     })?;

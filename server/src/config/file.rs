@@ -180,9 +180,33 @@ pub struct LeaderKnobs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_chunk_bytes: Option<Size>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub change_feed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_retention: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_snapshots: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub check_interval: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_bytes_per_second: Option<Size>,
+}
+
+/// How large the state may become; what is absent is without a limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuotaKnobs {
+    /// Above so many bytes of keys and values the node warns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_bytes: Option<Size>,
+    /// Growth over so many bytes is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hard_bytes: Option<Size>,
+    /// Above so many keys the node warns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_keys: Option<u64>,
+    /// Growth over so many keys is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hard_keys: Option<u64>,
 }
 
 /// The knobs of the log.
@@ -248,6 +272,9 @@ pub struct File {
     /// How much one client may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: LimitKnobs,
+    /// How large the state may become.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub quota: QuotaKnobs,
     /// The knobs of the strategy.
     #[serde(default, skip_serializing_if = "is_default")]
     pub leader: LeaderKnobs,

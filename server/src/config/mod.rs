@@ -20,7 +20,7 @@ use crate::users::Users;
 
 pub use file::{
     ClientTls, EngineKind, File, FjallKnobs, LeaderKnobs, LimitKnobs, Listen, NamedUser, Peer,
-    PeerTls, Strategy, TlsFiles, WalKnobs,
+    PeerTls, QuotaKnobs, Strategy, TlsFiles, WalKnobs,
 };
 pub use tls::Tls;
 pub use units::{Size, Span, UnitError};

@@ -29,6 +29,9 @@ impl Connection {
         if answers && self.poll_replies(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
+        if self.poll_messages(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         if self.wants_more()
             && let Poll::Ready(received) = self.poll_receive(cx, line)
         {
@@ -39,10 +42,11 @@ impl Connection {
         {
             return Poll::Ready(sent);
         }
-        let awaited = match (self.is_sent(), self.queue.is_empty()) {
+        let waits = !self.queue.is_empty() || self.session.messages.is_some();
+        let awaited = match (self.is_sent(), waits) {
             (false, _) => Awaited::Taking,
-            (true, true) => Awaited::Request,
-            (true, false) => Awaited::Nothing,
+            (true, false) => Awaited::Request,
+            (true, true) => Awaited::Nothing,
         };
         self.patience.poll_over(cx, awaited).map(|awaited| {
             Counters::add(&self.service.counters().timed_out, 1);
@@ -50,6 +54,24 @@ impl Connection {
             tracing::info!(remote = client.peer, ?awaited, "a client was waited for in vain");
             Err(io::ErrorKind::TimedOut.into())
         })
+    }
+
+    /// Writes down what is told of changes, as long as the client takes it. Ready if that is something.
+    fn poll_messages(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut progress = Poll::Pending;
+        while self.has_room()
+            && let Some(messages) = &mut self.session.messages
+        {
+            match messages.poll_recv(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(message)) => {
+                    message.write(self.session.version, &mut self.out);
+                    progress = Poll::Ready(());
+                }
+                Poll::Ready(None) => self.session.messages = None,
+            }
+        }
+        progress
     }
 
     /// Whether bytes of the client are taken now: those of a request that is not complete, and a

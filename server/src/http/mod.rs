@@ -34,6 +34,8 @@ mod routes;
 mod tests;
 mod watch;
 
+pub(crate) use watch::{position, position_text};
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 

@@ -80,13 +80,13 @@ impl WatchRefused {
 }
 
 /// A position as text: `TERM.INDEX`.
-pub(super) fn position(text: &str) -> Option<LogPos> {
+pub(crate) fn position(text: &str) -> Option<LogPos> {
     let (term, index) = text.split_once('.')?;
     Some(LogPos { term: term.parse().ok()?, index: index.parse().ok()? })
 }
 
 /// The same the other way.
-pub(super) fn position_text(at: LogPos) -> String {
+pub(crate) fn position_text(at: LogPos) -> String {
     format!("{}.{}", at.term, at.index)
 }
 

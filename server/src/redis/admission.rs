@@ -65,6 +65,7 @@ pub(super) fn check(command: &Command) -> Result<(), Refused> {
         | Command::SortedRemove { .. }
         | Command::SortedRemoveSpan { .. }
         | Command::SortedPop { .. }
+        | Command::PopFirst { .. }
         | Command::ListPop { .. }
         | Command::ListTrim { .. }
         | Command::ListRemove { .. } => Ok(()),
@@ -90,6 +91,7 @@ pub(super) fn shrinks(command: &Command) -> bool {
             | Command::SortedRemove { .. }
             | Command::SortedRemoveSpan { .. }
             | Command::SortedPop { .. }
+            | Command::PopFirst { .. }
             | Command::ListPop { .. }
             | Command::ListTrim { .. }
             | Command::ListRemove { .. }
@@ -97,6 +99,11 @@ pub(super) fn shrinks(command: &Command) -> bool {
             | Command::Sweep { .. }
             | Command::Query(_)
     )
+}
+
+/// Whether the command makes room, now or later, so that no quota refuses it: a deadline costs a row.
+pub(super) fn passes_quota(command: &Command) -> bool {
+    shrinks(command) || matches!(command, Command::Expire { .. } | Command::Persist { .. })
 }
 
 /// Whether a key can be stored at all.

@@ -6,7 +6,7 @@ use leader::state_machine::{Draft, Stamp};
 
 use super::admission::{self, MAX_VALUE_BYTES};
 use super::command::{
-    Answer, Command, Condition, ExpireCondition, Lifetime, Moment, Refusal, Reply,
+    Answer, Command, Condition, End, ExpireCondition, Lifetime, Moment, Refusal, Reply,
 };
 use super::cut::Cut;
 use super::extended::Extended;
@@ -179,11 +179,42 @@ fn dispatch(state: &mut State<'_, '_>, command: &Command) -> Result<Reply, Stop>
         Command::SortedRemove { key, members } => sorted::remove(state, key, members),
         Command::SortedRemoveSpan { key, span } => sorted::remove_span(state, key, span),
         Command::SortedPop { key, end, count } => sorted::pop(state, key, *end, *count),
+        Command::PopFirst { keys, kind, end, count } => {
+            pop_first(state, keys, *kind, (*end, *count))
+        }
         Command::SetStore { how, to, keys } => sets::store(state, *how, to, keys),
         Command::Query(_) | Command::Transaction { .. } => {
             Ok(Reply::Refused(Refusal::Inadmissible))
         }
     }
+}
+
+/// Takes elements from the first key that is there.
+fn pop_first(
+    state: &mut State<'_, '_>,
+    keys: &[Bytes],
+    kind: Kind,
+    (end, count): (End, u64),
+) -> Result<Reply, Stop> {
+    for key in keys {
+        if state.slot(key)?.present().is_none() {
+            continue;
+        }
+        return Ok(match kind {
+            Kind::List => match lists::pop(state, key, end, count)? {
+                Reply::Values(values) => {
+                    Reply::TakenFrom(key.clone(), values.into_iter().flatten().collect())
+                }
+                other => other,
+            },
+            Kind::SortedSet => match sorted::pop(state, key, end, count)? {
+                Reply::Scored(members) => Reply::ScoredFrom(key.clone(), members),
+                other => other,
+            },
+            _ => Reply::Refused(Refusal::Inadmissible),
+        });
+    }
+    Ok(Reply::NotDone)
 }
 
 fn set(

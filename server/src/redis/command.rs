@@ -321,6 +321,19 @@ pub enum Command {
         /// How many at most.
         count: u64,
     },
+    /// The first of these keys that is there loses elements; answers them with the key as
+    /// [`Reply::TakenFrom`] or [`Reply::ScoredFrom`], or [`Reply::NotDone`] if none is. LMPOP, ZMPOP,
+    /// and the pops that wait.
+    PopFirst {
+        /// The keys.
+        keys: Vec<Bytes>,
+        /// What they must be: lists or sorted sets.
+        kind: Kind,
+        /// Where; the lowest scores are in front.
+        end: End,
+        /// How many at most.
+        count: u64,
+    },
 }
 
 /// An end of a list.
@@ -628,6 +641,10 @@ pub enum Reply {
     Scores(Vec<Option<Score>>),
     /// Members with their scores.
     Scored(Vec<(Bytes, Score)>),
+    /// A list, and elements that it has lost.
+    TakenFrom(Bytes, Vec<Bytes>),
+    /// A sorted set, and members that it has lost, with their scores.
+    ScoredFrom(Bytes, Vec<(Bytes, Score)>),
 }
 
 /// Why a command cannot be done. Its text is Redis's, the word that clients know first.

@@ -44,7 +44,9 @@ mod sweep;
 mod tests;
 mod transaction;
 
+use bytes::Bytes;
 use common::clock::Hlc;
+use common::codec;
 use common::storage::engine::{EngineError, Keyspace, Read};
 use leader::rollback::{AbsentKeys, Again};
 use leader::state_machine::{Draft, Refused, Stamp, StateMachine};
@@ -96,6 +98,14 @@ impl StateMachine for Redis {
         admission::shrinks(command)
     }
 
+    fn passes_quota(&self, command: &Command) -> bool {
+        admission::passes_quota(command)
+    }
+
+    fn holds_keys(&self, keyspace: Keyspace) -> bool {
+        keyspace == KEYS
+    }
+
     fn blind_reply(&self, command: &Command) -> Option<Reply> {
         match command {
             Command::Set { condition: Condition::Always, answer: Answer::Done, .. }
@@ -112,6 +122,15 @@ impl StateMachine for Redis {
         stamp: Stamp,
     ) -> Result<Reply, EngineError> {
         apply::apply(state, command, stamp)
+    }
+
+    /// A query is an encoded [`Query`], and the answer an encoded [`Reply`].
+    fn answer(&self, view: &leader::View, query: &[u8]) -> Result<Bytes, Refused> {
+        let refused = |reason: String| Refused { reason };
+        let query: Query = codec::decode_body(query).map_err(|error| refused(error.to_string()))?;
+        let reply = Cut::open(view, view.clock(), view.now()).and_then(|cut| cut.answer(&query));
+        let reply = reply.map_err(|error| refused(error.to_string()))?;
+        Ok(codec::encode_body(&reply).into())
     }
 
     fn again(

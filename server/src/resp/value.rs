@@ -44,6 +44,8 @@ pub enum Value {
     Boolean(bool),
     /// Text for people; in version 2 bytes.
     Verbatim(Bytes),
+    /// What nobody asked for just now; in version 2 an array.
+    Push(Vec<Value>),
 }
 
 impl Value {
@@ -97,6 +99,12 @@ impl Value {
             }
             Self::Set(values) => {
                 line(out, if v3 { b'~' } else { b'*' }, values.len() as i64);
+                for value in values {
+                    value.write(version, out);
+                }
+            }
+            Self::Push(values) => {
+                line(out, if v3 { b'>' } else { b'*' }, values.len() as i64);
                 for value in values {
                     value.write(version, out);
                 }

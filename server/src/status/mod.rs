@@ -14,8 +14,8 @@ use crate::client::http::{self, HttpError};
 
 pub use check::CheckReport;
 pub use report::{
-    AddressReport, ClusterReport, DiskReport, LogReport, MemberReport, NodeRow, StateReport,
-    StatusReport, role_name,
+    AddressReport, ClusterReport, DiskReport, LogReport, MemberReport, NodeRow, QuotaReport,
+    StateReport, StatusReport, role_name,
 };
 pub use rollback::{LostReport, RollbackReport};
 pub use table::{aligned, bytes, table};

@@ -111,6 +111,46 @@ pub struct StateReport {
     /// Open sessions of the nodes that write.
     #[serde(default)]
     pub sessions: usize,
+    /// How large it is by its quota, and how large it may become.
+    #[serde(default)]
+    pub quota: QuotaReport,
+}
+
+/// The size of the state and its limits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaReport {
+    /// Bytes of keys and values, as they are stored.
+    pub bytes: u64,
+    /// Keys.
+    pub keys: u64,
+    /// Above so many bytes the node warns.
+    pub soft_bytes: Option<u64>,
+    /// More bytes than these are refused.
+    pub hard_bytes: Option<u64>,
+    /// Above so many keys the node warns.
+    pub soft_keys: Option<u64>,
+    /// More keys than these are refused.
+    pub hard_keys: Option<u64>,
+    /// `within`, `warned` or `full`.
+    pub state: String,
+    /// Commands that this node has refused for it, as the leader.
+    pub refused: u64,
+}
+
+impl QuotaReport {
+    fn of(status: &Status) -> Self {
+        let (usage, quota) = (status.usage, status.quota);
+        Self {
+            bytes: usage.bytes,
+            keys: usage.keys,
+            soft_bytes: quota.bytes.soft,
+            hard_bytes: quota.bytes.hard,
+            soft_keys: quota.keys.soft,
+            hard_keys: quota.keys.hard,
+            state: format!("{:?}", quota.judge(usage)).to_lowercase(),
+            refused: status.quota_refused,
+        }
+    }
 }
 
 /// Addresses of a node.
@@ -209,6 +249,7 @@ impl StatusReport {
                 engine: format!("{:?}", config.engine).to_lowercase(),
                 bytes: status.state_bytes,
                 sessions: status.sessions,
+                quota: QuotaReport::of(status),
             },
             addresses: AddressReport {
                 resp: config.advertised.resp.clone(),

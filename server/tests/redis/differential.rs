@@ -96,7 +96,7 @@ fn numbered(reply: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Both servers; without a real one there is nothing to compare.
-fn servers() -> Option<(RealRedis, Server)> {
+pub(crate) fn servers() -> Option<(RealRedis, Server)> {
     let real = RealRedis::start()?;
     if !real.is_of_our_release() {
         println!("skipped: redis-server is of another release than 7.0");

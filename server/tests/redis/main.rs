@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod blocking;
 mod connections;
 mod differential;
 mod patience;

@@ -15,6 +15,7 @@ use common::seal::ClusterSecret;
 use common::token::LogToken;
 use futures::future::{BoxFuture, FutureExt};
 use leader::error::{ReadError, ResolveError, WriteError};
+use leader::quota::{Quota, Usage};
 use leader::{ReadLevel, ReplicationMode, Role};
 use server::backend::{Applied, Backend, Local, Standing, View};
 use server::redis::Command;
@@ -48,6 +49,8 @@ impl Slow {
             applied: Some(LogPos { term: 3, index: 40 }),
             voters: vec![NodeId(1), NodeId(2), NodeId(3)],
             matched: BTreeMap::new(),
+            usage: Usage::default(),
+            quota: Quota::default(),
         };
         Arc::new(Self {
             local: Arc::new(Local::new()),

@@ -36,6 +36,17 @@ impl Applier for NoReplica {
     fn apply(&self, _: Vec<Committed>) -> Result<Vec<EntryReply>, EngineError> {
         unimplemented!()
     }
+    fn counter(&self) -> crate::quota::Counter {
+        crate::quota::Counter::default()
+    }
+    fn weigh(
+        &self,
+        _: &[Bytes],
+        _: crate::quota::Usage,
+        _: crate::quota::Quota,
+    ) -> Result<crate::apply::Weighed, EngineError> {
+        unimplemented!()
+    }
     fn feed(&self) -> Result<crate::watch::feed::FeedCut, EngineError> {
         unimplemented!()
     }

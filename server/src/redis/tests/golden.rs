@@ -180,6 +180,10 @@ fn commands_keep_their_bytes() {
             "24016b0201017600",
         ),
         (Command::SortedPop { key: k(), end: End::Back, count: 2 }, "25016b0102"),
+        (
+            Command::PopFirst { keys: vec![k()], kind: Kind::List, end: End::Front, count: 2 },
+            "2601016b010002",
+        ),
         (Command::Query(Query::SortedCount { key: k() }), "0f16016b"),
         (Command::Query(Query::SortedScores { key: k(), members: vec![v()] }), "0f17016b010176"),
         (
