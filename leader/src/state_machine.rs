@@ -238,7 +238,8 @@ impl<'a> Draft<'a> {
                 continue;
             }
             for (key, value) in changes {
-                let size = |value: &Bytes| (key.len() + value.len()) as i64;
+                let size =
+                    |value: &Bytes| i64::try_from(key.len() + value.len()).unwrap_or(i64::MAX);
                 let stored = self.base.get(*keyspace, key)?;
                 growth.bytes += value.as_ref().map_or(0, size) - stored.as_ref().map_or(0, size);
                 if holds_keys(*keyspace) {

@@ -46,9 +46,9 @@ fn a_causal_read_on_the_member_that_lags_most_is_answered_by_one_that_does_not()
         options.prefer = Prefer::Here;
         options.timeout = Duration::from_secs(10);
         let leader = group.leader().await;
-        let asked =
-            group.node(follower).read_elsewhere(Bytes::from_static(b"key"), options.clone());
-        assert_eq!(asked.await.unwrap().from, leader);
+        let node = group.node(follower);
+        let asked = node.read_elsewhere(Bytes::from_static(b"key"), options.clone()).await;
+        assert_eq!(asked.unwrap().from, leader);
         let waited = read(&group, follower, options).await.unwrap();
         assert_eq!((value(&waited), waited.from), ("new".into(), follower));
         assert!(waited.at >= token.committed);

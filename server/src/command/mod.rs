@@ -57,10 +57,13 @@ pub(crate) use transaction::{Queued, Watched};
 pub(crate) type Asked =
     Box<dyn FnOnce(&mut Session, Arc<Service>) -> BoxFuture<'static, Answered> + Send>;
 
+/// What becomes of the session with a reply.
+pub(crate) type Then = Box<dyn FnOnce(&mut Session) + Send>;
+
 /// A reply, and what becomes of the session with it.
 pub(crate) struct Answered {
     pub(crate) value: Value,
-    pub(crate) then: Option<Box<dyn FnOnce(&mut Session) + Send>>,
+    pub(crate) then: Option<Then>,
 }
 
 impl From<Value> for Answered {
