@@ -1,8 +1,10 @@
 //! `tercet bench`: how fast is it, over the Redis protocol, as a client sees it.
 
+mod etcd;
 mod histogram;
 mod load;
 mod report;
+mod target;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use crate::stop::Signals;
 pub use histogram::Histogram;
 pub use load::{End, Load, Outcome, Run, fill};
 pub use report::{Figures, Report};
+pub use target::Protocol;
 
 /// How often progress is shown.
 const TICK: Duration = Duration::from_millis(100);
@@ -56,6 +59,13 @@ pub struct Arguments {
     /// How fresh reads are: what REPL READ takes [default: strong].
     #[arg(long)]
     pub read: Option<String>,
+    /// Send WAIT for so many replicas after each batch with writes, and count them as answered when
+    /// that is: for plain Redis, which else answers before its replicas have anything.
+    #[arg(long, value_name = "REPLICAS", requires = "address")]
+    pub wait: Option<u32>,
+    /// The addresses are those of etcd, spoken to by gRPC. Its values are at most 15,000 bytes.
+    #[arg(long, requires = "address", conflicts_with_all = ["wait", "ack", "read", "user", "certificates"])]
+    pub etcd: bool,
     /// Different keys.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub keys: u64,
@@ -130,6 +140,10 @@ pub async fn bench(arguments: &Arguments) -> Result<(), BenchError> {
 }
 
 async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
+    if arguments.etcd && arguments.value_size as usize > etcd::LARGEST_VALUE {
+        let most = etcd::LARGEST_VALUE;
+        return Err(BenchError::Settings(format!("--etcd takes values of at most {most} bytes")));
+    }
     let mut own = None;
     let mut certificates = arguments.certificates.as_deref().map(Folder::at);
     let mut addresses = arguments.address.clone();
@@ -156,6 +170,8 @@ async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     let load = Load {
         addresses,
         clients: arguments.clients as usize,
+        protocol: if arguments.etcd { Protocol::Etcd } else { Protocol::Redis },
+        wait: arguments.wait,
         pipeline: arguments.pipeline,
         value_size: arguments.value_size as usize,
         read_share: arguments.read_share,
