@@ -399,7 +399,9 @@ mod tests {
     #[test]
     fn the_median_of_an_even_number_is_between_the_middle_ones() {
         let mut times = Times::default();
-        [5, 1, 9].map(|millis| times.push(Duration::from_millis(millis)));
+        for millis in [5, 1, 9] {
+            times.push(Duration::from_millis(millis));
+        }
         assert_eq!((times.median_ms, times.max_ms), (5.0, 9.0));
         times.push(Duration::from_millis(7));
         assert_eq!((times.median_ms, times.all_ms.len()), (6.0, 4));
