@@ -500,12 +500,27 @@ impl<M: StateMachine> Node<M> {
             if now >= deadline {
                 return Err(Box::new(status));
             }
-            let _ = env.timeout_at(deadline.min(now + Self::LOOK), changes.next()).await;
+            let changed = env.timeout_at(deadline.min(now + Self::LOOK), changes.next()).await;
+            let next = now + Self::APART;
+            if matches!(changed, Ok(())) && env.now() < next {
+                env.clock.sleep_until(next.min(deadline)).await;
+            }
         }
+    }
+
+    /// Returns why this node stopped taking part, once it has.
+    pub async fn failed(&self) -> String {
+        let Group { env, consensus, .. } = &self.parts.group;
+        while !consensus.has_stopped() {
+            env.sleep(Self::LOOK).await;
+        }
+        consensus.failure().unwrap_or_else(|| "its consensus core has stopped".to_owned())
     }
 
     /// How often a waiting caller looks at what changes without notice, such as the disk's health.
     const LOOK: Duration = Duration::from_millis(200);
+    /// How far two looks are apart at least: under load there are changes with every entry.
+    const APART: Duration = Duration::from_millis(5);
 
     /// Hands leadership to `to`, or to the most caught-up voter, and returns who leads then: another
     /// voter may be elected when `to` does not answer. Ask the leader.

@@ -105,7 +105,7 @@ enum Slot {
         /// It counts only if nothing was forgotten since.
         forgotten: u64,
     },
-    Reads(Reads),
+    Reads(Box<Reads>),
     Task(BoxFuture<'static, Value>, Voice),
     Ask(BoxFuture<'static, Answered>, Voice),
     /// The same, for as long as it takes: the connection's end ends it.
@@ -403,7 +403,8 @@ impl Connection {
             let items = VecDeque::from([(Item::Query(query, show), voice)]);
             let asking = Asking { level, token: None, prefer: self.session.prefer };
             let (stage, elsewhere, served) = (Stage::Gathering, None, None);
-            self.queue.push_back(Slot::Reads(Reads { asking, items, stage, elsewhere, served }));
+            let reads = Reads { asking, items, stage, elsewhere, served };
+            self.queue.push_back(Slot::Reads(Box::new(reads)));
         }
         self.in_flight += 1;
         None

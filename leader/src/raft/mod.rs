@@ -377,7 +377,7 @@ impl Consensus {
 
     /// Whether the log's disk is full but for its reserve.
     pub(crate) fn disk_full(&self) -> bool {
-        self.0.log.health().full
+        self.0.log.is_full()
     }
 
     /// How the log's disk is doing.
@@ -469,15 +469,29 @@ impl Consensus {
         Changes { consensus: self.clone(), metrics: self.raft().metrics(), acks }
     }
 
-    /// What consensus knows now.
-    pub(crate) fn view(&self) -> View {
+    /// Why this node stopped taking part, if it has. Says the same as [`View::failure`], for less.
+    pub(crate) fn failure(&self) -> Option<String> {
         let raft = self.raft();
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
         let stopped = metrics.running_state.as_ref().err().map(ToString::to_string);
         let reopening = self.0.reopening.load(Ordering::Relaxed);
-        let stopped = stopped.filter(|_| !reopening);
-        let failure = stopped.or_else(|| self.0.died.get().cloned());
+        stopped.filter(|_| !reopening).or_else(|| self.0.died.get().cloned())
+    }
+
+    /// Whether this node takes no part any more, for a failure or because it was stopped.
+    pub(crate) fn has_stopped(&self) -> bool {
+        let ended = self.raft().metrics().borrow_watched().state == ServerState::Shutdown;
+        self.failure().is_some() || (ended && !self.0.reopening.load(Ordering::Relaxed))
+    }
+
+    /// What consensus knows now.
+    pub(crate) fn view(&self) -> View {
+        let failure = self.failure();
+        let raft = self.raft();
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let reopening = self.0.reopening.load(Ordering::Relaxed);
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
         let mut view = View {

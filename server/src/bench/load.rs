@@ -11,8 +11,10 @@ use std::time::Duration;
 use common::env::{Rng, SplitMix64};
 use tokio::time::{Instant, sleep};
 
+use super::etcd::Etcd;
 use super::histogram::Histogram;
-use crate::client::{Client, ClientError, Reply, Tls, encode};
+use super::target::{Connection, Protocol};
+use crate::client::{Client, ClientError, Tls};
 
 /// How long one batch may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 /// So many failures in a row end a client: nobody is there.
 const GIVE_UP: u32 = 100;
-/// Keys per command when the keys are made.
-const PER_COMMAND: u64 = 100;
+/// Keys that are made at a time.
+const PER_BATCH: u64 = 1_000;
 
 /// What to send.
 #[derive(Clone, Debug)]
@@ -30,6 +32,10 @@ pub struct Load {
     pub addresses: Vec<String>,
     /// Clients at the same time.
     pub clients: usize,
+    /// How the servers are spoken to.
+    pub protocol: Protocol,
+    /// How many replicas a `WAIT` after each batch with writes asks for. For plain Redis.
+    pub wait: Option<u32>,
     /// Commands per batch.
     pub pipeline: u64,
     /// Bytes per value.
@@ -79,8 +85,27 @@ impl Load {
         Ok(())
     }
 
+    /// A connection that is ready for the load.
+    async fn open(&self, address: &str) -> Result<Connection, String> {
+        match self.protocol {
+            Protocol::Etcd => {
+                let connected = tokio::time::timeout(PATIENCE, Etcd::connect(address)).await;
+                let etcd = connected.map_err(|_| "no connection in time".to_owned())?;
+                Ok(Connection::Etcd(Box::new(etcd.map_err(|e| format!("{address}: {e}"))?)))
+            }
+            Protocol::Redis => {
+                let mut client = self.connect(address).await.map_err(|e| e.to_string())?;
+                self.set_up(&mut client).await?;
+                Ok(Connection::redis(client, self.wait))
+            }
+        }
+    }
+
     /// Whether the nodes take the settings, before all clients ask.
     pub(super) async fn try_settings(&self) -> Result<(), String> {
+        if self.protocol == Protocol::Etcd {
+            return Ok(());
+        }
         let Ok(mut client) = self.connect(&self.addresses[0]).await else {
             return Ok(());
         };
@@ -194,30 +219,27 @@ fn key(number: u64) -> String {
 
 /// Makes all keys, so that reads find something. Returns the first problem.
 pub async fn fill(load: &Load, mut progress: impl FnMut(u64)) -> Result<(), String> {
-    let mut client = load.connect(&load.addresses[0]).await.map_err(|e| e.to_string())?;
-    load.set_up(&mut client).await?;
+    let mut connection = load.open(&load.addresses[0]).await?;
     let value = vec![b'x'; load.value_size];
     let mut from = 0;
     while from < load.keys {
-        let to = (from + PER_COMMAND).min(load.keys);
-        let keys: Vec<String> = (from..to).map(key).collect();
-        let mut command: Vec<&[u8]> = vec![b"MSET"];
-        for key in &keys {
-            command.extend([key.as_bytes(), &value]);
-        }
-        let reply = client.command(&command).await.map_err(|e| e.to_string())?;
-        if !reply.is_ok() {
-            return Err(format!("{} answered MSET with {reply}", load.addresses[0]));
+        let to = (from + PER_BATCH).min(load.keys);
+        (from..to).for_each(|number| connection.set(key(number).as_bytes(), &value));
+        let mut refused = None;
+        let each = |_, answer: Result<(), &str>| {
+            if let Err(kind) = answer {
+                refused = Some(format!("{} refused a write with {kind}", load.addresses[0]));
+            }
+        };
+        let address = &load.addresses[0];
+        connection.exchange(each).await.map_err(|why| format!("{address}: {why}"))?;
+        if let Some(refused) = refused {
+            return Err(refused);
         }
         progress(to);
         from = to;
     }
     Ok(())
-}
-
-/// The kind of an error reply: its prefix, as clients tell errors apart.
-fn kind(text: &str) -> &str {
-    text.split_whitespace().next().unwrap_or("an empty error")
 }
 
 /// One client: its connection while it has one, and what came of its requests.
@@ -227,75 +249,68 @@ struct Caller {
     /// The place in the addresses that it connects to next.
     next: usize,
     failures: u32,
-    connection: Option<Client>,
+    connection: Option<Connection>,
     value: Vec<u8>,
     outcome: Outcome,
 }
 
 impl Caller {
-    async fn connected(&mut self) -> Option<Client> {
-        if let Some(client) = self.connection.take() {
-            return Some(client);
+    async fn connected(&mut self) -> Option<Connection> {
+        if let Some(connection) = self.connection.take() {
+            return Some(connection);
         }
         let addresses = &self.run.load.addresses;
         let address = &addresses[self.next % addresses.len()];
         self.next += 1;
-        let mut client = self.run.load.connect(address).await.ok()?;
-        self.run.load.set_up(&mut client).await.ok()?;
-        Some(client)
+        self.run.load.open(address).await.ok()
     }
 
-    /// Encodes a batch and says which of its commands are reads.
-    fn batch(&mut self, count: u64) -> (Vec<u8>, Vec<bool>) {
-        let (mut bytes, mut reads) = (Vec::new(), Vec::new());
+    /// Queues a batch and says which of its commands are reads.
+    fn batch(&mut self, connection: &mut Connection, count: u64) -> Vec<bool> {
         let load = &self.run.load;
-        for _ in 0..count {
+        let one = |_| {
             let key = key(self.rng.below(load.keys));
             let read = (self.rng.next_u64() as f64 / u64::MAX as f64) < load.read_share;
-            reads.push(read);
             if read {
-                encode(&[b"GET", key.as_bytes()], &mut bytes);
+                connection.get(key.as_bytes());
             } else {
                 let stamp = self.rng.next_u64().to_be_bytes();
                 let stamped = stamp.len().min(self.value.len());
                 self.value[..stamped].copy_from_slice(&stamp[..stamped]);
-                encode(&[b"SET", key.as_bytes(), &self.value], &mut bytes);
+                connection.set(key.as_bytes(), &self.value);
             }
-        }
-        (bytes, reads)
+            read
+        };
+        (0..count).map(one).collect()
     }
 
     /// Sends one batch and records what comes back. Returns why it ended early, if it did.
     async fn send(&mut self, count: u64) -> Result<(), &'static str> {
-        let Some(mut client) = self.connected().await else {
+        let Some(mut connection) = self.connected().await else {
             self.outcome.error("no connection", count);
             return Err("no connection");
         };
-        let (bytes, reads) = self.batch(count);
+        let reads = self.batch(&mut connection, count);
         let outcome = &mut self.outcome;
         let sent = Instant::now();
         let mut answered = 0;
-        let exchanged = client
-            .exchange(&bytes, reads.len(), |reply| {
-                let latency = sent.elapsed().as_nanos() as u64;
-                match (&reply, reads[answered]) {
-                    (Reply::Error(text), _) => outcome.error(kind(text), 1),
-                    (_, true) => outcome.reads.record(latency),
-                    (_, false) => outcome.writes.record(latency),
-                }
-                answered += 1;
-            })
-            .await;
-        if let Err(error) = exchanged {
-            let why = match error {
-                ClientError::TimedOut { .. } => "no reply in time",
-                ClientError::Protocol { .. } => "not the Redis protocol",
-                _ => "connection broke",
-            };
-            outcome.error(why, count - answered as u64);
+        let each = |place: usize, answer: Result<(), &str>| {
+            let latency = sent.elapsed().as_nanos() as u64;
+            match (answer, reads[place]) {
+                (Err(kind), _) => outcome.error(kind, 1),
+                (Ok(()), true) => outcome.reads.record(latency),
+                (Ok(()), false) => outcome.writes.record(latency),
+            }
+            answered += 1;
+        };
+        if let Err(why) = connection.exchange(each).await {
+            let lost = count - answered;
+            if lost > 0 {
+                outcome.error(why, lost);
+            }
             return Err(why);
         }
-        self.connection = Some(client);
+        self.connection = Some(connection);
         Ok(())
     }
 

@@ -1,10 +1,13 @@
 //! `tercet bench`: how fast is it, over the Redis protocol, as a client sees it.
 
+mod etcd;
+mod faults;
 mod histogram;
 mod load;
 mod report;
+mod target;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +17,15 @@ use tokio::time::sleep;
 use crate::certificates::Folder;
 use crate::client::Tls;
 use crate::cluster::{Cluster, ClusterError, Layout};
-use crate::config::{EngineKind, Span};
+use crate::config::{EngineKind, Size, Span};
 use crate::progress::Progress;
 use crate::stop::Signals;
 
+pub use faults::{FaultReport, Times};
 pub use histogram::Histogram;
 pub use load::{End, Load, Outcome, Run, fill};
 pub use report::{Figures, Report};
+pub use target::Protocol;
 
 /// How often progress is shown.
 const TICK: Duration = Duration::from_millis(100);
@@ -56,6 +61,21 @@ pub struct Arguments {
     /// How fresh reads are: what REPL READ takes [default: strong].
     #[arg(long)]
     pub read: Option<String>,
+    /// Send WAIT for so many replicas after each batch with writes, and count them as answered when
+    /// that is: for plain Redis, which else answers before its replicas have anything.
+    #[arg(long, value_name = "REPLICAS", requires = "address")]
+    pub wait: Option<u32>,
+    /// The addresses are those of etcd, spoken to by gRPC. Its values are at most 15,000 bytes.
+    #[arg(long, requires = "address", conflicts_with_all = ["wait", "ack", "read", "user", "certificates"])]
+    pub etcd: bool,
+    /// Measure faults instead: clients write to a cluster of three while its leader is killed so
+    /// many times, and leadership is moved as often. Also what idle nodes take.
+    #[arg(long, value_name = "ROUNDS", conflicts_with_all = ["address", "memory", "tls", "requests", "duration"],
+        value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub faults: Option<u32>,
+    /// With --faults, also restart nodes with so much state, such as 1GiB.
+    #[arg(long, value_name = "SIZE", requires = "faults")]
+    pub state: Option<Size>,
     /// Different keys.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub keys: u64,
@@ -103,6 +123,9 @@ pub enum BenchError {
     /// The mode or the level was refused.
     #[error("{0}")]
     Settings(String),
+    /// A fault went otherwise than it should.
+    #[error("{0}")]
+    Fault(String),
     /// Nothing was answered.
     #[error("nothing was answered: {0}")]
     NoAnswer(String),
@@ -130,6 +153,18 @@ pub async fn bench(arguments: &Arguments) -> Result<(), BenchError> {
 }
 
 async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
+    if let Some(rounds) = arguments.faults {
+        let binary =
+            std::env::current_exe().map_err(|source| ClusterError::Process { id: 0, source })?;
+        let state = arguments.state.map_or(0, |size| size.0);
+        let report = Box::pin(faults::faults(&binary, rounds, state)).await?;
+        print!("{}", report.text());
+        return save(arguments.json.as_deref(), &report);
+    }
+    if arguments.etcd && arguments.value_size as usize > etcd::LARGEST_VALUE {
+        let most = etcd::LARGEST_VALUE;
+        return Err(BenchError::Settings(format!("--etcd takes values of at most {most} bytes")));
+    }
     let mut own = None;
     let mut certificates = arguments.certificates.as_deref().map(Folder::at);
     let mut addresses = arguments.address.clone();
@@ -156,6 +191,8 @@ async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     let load = Load {
         addresses,
         clients: arguments.clients as usize,
+        protocol: if arguments.etcd { Protocol::Etcd } else { Protocol::Redis },
+        wait: arguments.wait,
         pipeline: arguments.pipeline,
         value_size: arguments.value_size as usize,
         read_share: arguments.read_share,
@@ -171,15 +208,18 @@ async fn measure(arguments: &Arguments) -> Result<(), BenchError> {
     };
     let report = run(load).await?;
     print!("{}", report.text());
-    if let Some(path) = &arguments.json {
-        let text = serde_json::to_string_pretty(&report).unwrap_or_default() + "\n";
-        std::fs::write(path, text)
-            .map_err(|source| BenchError::Json { path: path.clone(), source })?;
-    }
+    save(arguments.json.as_deref(), &report)?;
     if let Some(mut cluster) = own {
         cluster.stop_all(Duration::from_secs(10)).await;
     }
     Ok(())
+}
+
+/// Writes figures to the file, if there is one.
+fn save(path: Option<&Path>, figures: &impl serde::Serialize) -> Result<(), BenchError> {
+    let Some(path) = path else { return Ok(()) };
+    let text = serde_json::to_string_pretty(figures).unwrap_or_default() + "\n";
+    std::fs::write(path, text).map_err(|source| BenchError::Json { path: path.to_owned(), source })
 }
 
 /// Makes the keys, runs the load and shows its progress.

@@ -28,6 +28,9 @@ pub struct Report {
     pub ack: Option<String>,
     /// How fresh reads are, if the load asked for a level.
     pub read: Option<String>,
+    /// How many replicas each write waited for by `WAIT`, if it did.
+    #[serde(default)]
+    pub wait: Option<u32>,
     /// Different keys.
     pub keys: u64,
     /// How long it ran.
@@ -97,6 +100,7 @@ impl Report {
             read_share: load.read_share,
             ack: load.ack.clone(),
             read: load.read.clone(),
+            wait: load.wait,
             keys: load.keys,
             seconds,
             per_second: tenths(reads.per_second + writes.per_second),
@@ -128,6 +132,9 @@ impl Report {
             if let Some(setting) = setting {
                 let _ = writeln!(text, "{what}: {setting}");
             }
+        }
+        if let Some(replicas) = self.wait {
+            let _ = writeln!(text, "writes count when WAIT has reached {replicas} replicas");
         }
         let _ = writeln!(
             text,

@@ -12,7 +12,8 @@ fn answers(bytes: &[u8]) -> Vec<u8> {
     for word in text.split("\r\n") {
         match word {
             "GET" => answers.extend_from_slice(b"$1\r\nx\r\n"),
-            "SET" | "MSET" => answers.extend_from_slice(b"+OK\r\n"),
+            "SET" => answers.extend_from_slice(b"+OK\r\n"),
+            "WAIT" => answers.extend_from_slice(b":1\r\n"),
             _ => {}
         }
     }
@@ -48,6 +49,8 @@ fn load(addresses: Vec<String>, read_share: f64) -> Load {
     Load {
         addresses,
         clients: 4,
+        protocol: Protocol::Redis,
+        wait: None,
         pipeline: 3,
         value_size: 16,
         read_share,
@@ -98,4 +101,20 @@ async fn a_run_by_time_ends_in_time_and_its_report_is_json() {
     assert_eq!(report.writes.count, 0);
     let text = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+}
+
+#[tokio::test]
+async fn writes_that_wait_count_when_enough_replicas_are_reached() {
+    let waiting = |replicas, address| Load {
+        wait: Some(replicas),
+        end: End::Requests(100),
+        ..load(vec![address], 0.5)
+    };
+    let report = run(waiting(1, serve(false).await)).await.unwrap();
+    assert_eq!(report.reads.count + report.writes.count, 100, "{report:?}");
+    assert_eq!(report.wait, Some(1));
+
+    let load = Load { read_share: 0.0, ..waiting(2, serve(false).await) };
+    let error = run(load).await.unwrap_err().to_string();
+    assert!(error.contains("100 x too few replicas"), "{error}");
 }

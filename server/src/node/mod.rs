@@ -23,8 +23,9 @@ use common::storage::engine::{Engines, FjallEngines, MemoryEngines};
 use common::transport::Transport as _;
 use common::transport::tcp::{BindError, TcpConfig, TcpParts, TcpTransport};
 use leader::error::OpenError;
-use leader::{Role, Status};
+use leader::{Event, Role};
 use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
 use tracing::{error, info, warn};
 
 use crate::config::{EngineKind, NodeConfig};
@@ -278,7 +279,7 @@ async fn open_and_serve(
 
     let outcome = tokio::select! {
         why = &mut stop => { info!("{why}: stopping"); Ok(()) }
-        failure = failure(&replica) => Err(NodeError::Failed(failure)),
+        failure = replica.failed() => Err(NodeError::Failed(failure)),
         refused = found(&config, &replica) => Err(refused),
     };
 
@@ -328,16 +329,6 @@ async fn found(config: &NodeConfig, replica: &Replica) -> NodeError {
     std::future::pending().await
 }
 
-/// Waits until the node has failed and returns why.
-async fn failure(replica: &Replica) -> String {
-    let failed = |status: &Status| status.failure.is_some() || status.role == Role::Stopped;
-    loop {
-        if let Ok(status) = replica.wait_until(LONG, failed).await {
-            return status.failure.unwrap_or_else(|| "its consensus core has stopped".to_owned());
-        }
-    }
-}
-
 /// Tells peers the cluster's id as soon as it is known, so that others of the same name are
 /// refused.
 async fn introduce(replica: Replica, transport: Arc<TcpTransport>) {
@@ -353,18 +344,25 @@ async fn introduce(replica: Replica, transport: Arc<TcpTransport>) {
 
 /// Counts and logs every other leader that is seen.
 async fn watch_leader(replica: Replica, watched: Arc<Watched>) {
+    let mut events = replica.events();
+    let status = replica.status();
+    let mut news = Some((status.leader, status.term));
     let mut last = None;
     loop {
-        let other = |status: &Status| status.leader.is_some() && status.leader != last;
-        let Ok(status) = replica.wait_until(LONG, other).await else { continue };
-        last = status.leader;
-        if let Some(leader) = last {
-            info!("node {leader} leads in term {}", status.term);
+        if let Some((Some(leader), term)) = news.filter(|(leader, _)| *leader != last) {
+            last = Some(leader);
+            info!("node {leader} leads in term {term}");
             watched.leader_changes.fetch_add(1, Ordering::Relaxed);
         }
-        if status.role == Role::Stopped {
-            return;
-        }
+        news = match events.recv().await {
+            Ok(Event::Leader { leader, term }) => Some((leader, term)),
+            Ok(_) => None,
+            Err(RecvError::Lagged(_)) => {
+                let status = replica.status();
+                Some((status.leader, status.term))
+            }
+            Err(RecvError::Closed) => return,
+        };
     }
 }
 

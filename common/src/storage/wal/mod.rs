@@ -253,7 +253,12 @@ impl Wal {
         self.shared.state().oldest()
     }
 
-    /// How the disk is doing.
+    /// Whether the disk is full but for the reserve. Cheap: as often asked as there are writes.
+    pub fn is_full(&self) -> bool {
+        self.shared.state().full
+    }
+
+    /// How the disk is doing. Sorts the recent times of syncs: for people and for rare decisions.
     pub fn health(&self) -> DiskHealth {
         let now = self.shared.env.now();
         let state = self.shared.state();

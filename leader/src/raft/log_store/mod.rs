@@ -212,6 +212,11 @@ impl LogStore {
         self.0.wal.health()
     }
 
+    /// Whether the disk under the log is full but for its reserve.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.wal.is_full()
+    }
+
     /// Returns when everything appended before is durable. A checkpoint calls this before it
     /// counts, so that no state is ever durable before its log.
     pub(crate) async fn sync(&self) -> Result<(), WalError> {
@@ -274,7 +279,7 @@ impl LogStore {
     /// waiting: it is worth no reserve.
     fn save_committed_now(&self) {
         let mut state = self.state();
-        if state.unsaved_committed.is_some() && !self.health().full {
+        if state.unsaved_committed.is_some() && !self.is_full() {
             // A failure stops the node by way of the next record that somebody waits for.
             let _ = self.enqueue(&mut state, Vec::new(), |_| {});
         }
