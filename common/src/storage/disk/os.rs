@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Disk, DiskError, File, Open, parts};
 
@@ -329,16 +328,10 @@ impl File for OsFile {
     }
 
     async fn write_and_sync(&self, offset: u64, bytes: Bytes) -> Result<(), DiskError> {
-        let job = move |file: &Inner| {
+        self.run("write", move |file| {
             file.write(offset, &bytes)?;
             file.sync()
-        };
-        // A log's one writer waits here, and everybody with it. Two hand-overs between threads take
-        // about as long as the sync of a good disk, so it stays on its thread, and the runtime
-        // gives the other tasks of that thread another one.
-        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
-            return tokio::task::block_in_place(|| job(&self.0));
-        }
-        self.run("write", job).await
+        })
+        .await
     }
 }
