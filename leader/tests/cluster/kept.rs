@@ -70,7 +70,7 @@ fn pages_of_a_scan_of_many_keys_while_writing_are_one_cut() {
                 }
             };
             let ((sum, keys, most), ()) = tokio::join!(scan, write);
-            assert_eq!((sum, keys), (10 * KEYS as i64, KEYS), "on {on}");
+            assert_eq!((sum, keys), (10 * i64::try_from(KEYS).unwrap(), KEYS), "on {on}");
             assert!(most <= PAGE.bytes + 64, "a page of {most} bytes");
             assert!(group.node(on).release_snapshot(at));
             assert_eq!(group.node(on).status().snapshots, 0);
