@@ -7,6 +7,8 @@
 //!   due        commands that deadlines asked for; they have no session
 //!   check      members compare their states at this position
 //!   found      the cluster's id and the secret of its seals, drawn by its first leader
+//!   describe   attributes of a member
+//!   replace    a member comes for another, or no more
 //! ```
 //!
 //! All commands of an entry belong to one session and are numbered without gaps, so one pair of
@@ -15,8 +17,10 @@
 use bytes::Bytes;
 use common::clock::Hlc;
 use common::codec::{self, CodecError, Format};
-use common::ids::{ClientId, ClusterId, LogPos};
+use common::ids::{ClientId, ClusterId, LogPos, NodeId};
 use serde::{Deserialize, Serialize};
+
+use crate::membership::roster::{Attribute, Replacement};
 
 const FORMAT: Format = Format { magic: *b"TLen", version: 1 };
 
@@ -50,6 +54,15 @@ pub(crate) enum Ask {
     },
     /// Compare the states of all members at this position. Changes nothing but the clock.
     Check,
+    /// Set attributes of a member.
+    Describe {
+        /// The member.
+        member: NodeId,
+        /// What is set.
+        attributes: Vec<Attribute>,
+    },
+    /// The replacement that is under way from here on.
+    Replace(Option<Replacement>),
 }
 
 /// Commands of one session, numbered from `first` without gaps.
