@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use common::clock::Hlc;
 use common::codec::{self, CodecError, Format};
-use common::ids::{ClientId, ClusterId, LogPos};
+use common::ids::{ClientId, ClusterId, LogPos, NodeId};
 use common::receipt::Fate;
 use common::sometimes;
 use common::storage::engine::{Engine, EngineError, Engines, Generation, Keyspace, Read};
@@ -25,9 +25,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::entry::{Ask, CommandReply, Commands, Entry, EntryReply};
+use crate::membership::roster::{MEMBERS, Roster};
 use crate::quota::Change as Growth;
 use crate::quota::{Counter, LIMITS, OverQuota, Quota, USAGE, Usage, encode_quota, read_usage};
-use crate::raft::Judgement;
+use crate::raft::{Judgement, member_ids};
 use crate::resolve::{HISTORY, History};
 use crate::session::{Judged, Sessions};
 use crate::state_machine::{Draft, Stamp, StateMachine};
@@ -81,6 +82,8 @@ pub(crate) enum What {
 pub(crate) trait Applier: Send + Sync + fmt::Debug {
     /// The position of the state.
     fn applied(&self) -> Applied;
+    /// What the state says of members.
+    fn roster(&self) -> Roster;
     /// The position, as it changes.
     fn watch(&self) -> watch::Receiver<Option<LogPos>>;
     /// The last command of a client session that is applied; none if there is no such session.
@@ -163,6 +166,7 @@ struct Inner {
     applied: Applied,
     sessions: Sessions,
     history: History,
+    roster: Roster,
     /// Where the kept changes begin.
     floor: Floor,
     /// Changes below this index are forgotten. A new start looks again.
@@ -321,6 +325,7 @@ impl<M: StateMachine> Replica<M> {
             let reply = match what {
                 Said::Blank => EntryReply::Nothing,
                 Said::Members(members) => {
+                    inner.roster.members(&mut draft, &member_ids(&members)?);
                     applied.members = Some((at, members));
                     EntryReply::Nothing
                 }
@@ -334,6 +339,7 @@ impl<M: StateMachine> Replica<M> {
                         counter.quota = Some(quota);
                         draft.put(USAGE, LIMITS, encode_quota(quota));
                     }
+                    inner.members(&mut draft, &entry.ask, &applied)?;
                     let when = (at, applied.clock);
                     let mut gathered = Gathered::default();
                     let sinks = (&mut draft, &mut gathered);
@@ -346,7 +352,7 @@ impl<M: StateMachine> Replica<M> {
             applied.at = Some(at);
             replies.push(reply);
         }
-        guard(&BTreeSet::from([crate::session::CLIENTS, HISTORY, FEED, USAGE]), &draft)?;
+        guard(&BTreeSet::from([crate::session::CLIENTS, HISTORY, FEED, USAGE, MEMBERS]), &draft)?;
         draft.put(META, APPLIED, applied.encode());
         let growth = draft.growth(&|keyspace| self.machine.holds_keys(keyspace))?;
         let (row, usage) = counter.add(growth);
@@ -368,7 +374,7 @@ impl<M: StateMachine> Replica<M> {
         (at, clock): (LogPos, Hlc),
     ) -> Result<EntryReply, EngineError> {
         match &entry.ask {
-            Ask::Found { .. } => Ok(EntryReply::Nothing),
+            Ask::Found { .. } | Ask::Describe { .. } | Ask::Replace(_) => Ok(EntryReply::Nothing),
             Ask::Check => Ok(EntryReply::Checked(at)),
             Ask::Quota(_) => Ok(EntryReply::Limited),
             Ask::Open => {
@@ -397,6 +403,32 @@ impl Inner {
         Ok(Pinned { state, keyspaces, at: self.applied.clone() })
     }
 
+    /// What an entry says of members.
+    fn members(
+        &mut self,
+        draft: &mut Draft<'_>,
+        ask: &Ask,
+        applied: &Applied,
+    ) -> Result<(), EngineError> {
+        match ask {
+            Ask::Describe { member, attributes } => {
+                let members: BTreeSet<NodeId> = match &applied.members {
+                    Some((_, members)) => member_ids(members)?,
+                    None => BTreeSet::new(),
+                };
+                self.roster.describe(draft, &members, *member, attributes);
+            }
+            Ask::Replace(replacing) => self.roster.replace(draft, replacing.as_ref()),
+            Ask::Open
+            | Ask::Commands(_)
+            | Ask::Due(_)
+            | Ask::Found { .. }
+            | Ask::Check
+            | Ask::Quota(_) => {}
+        }
+        Ok(())
+    }
+
     fn load<M: StateMachine>(
         machine: &M,
         generation: Generation,
@@ -405,6 +437,7 @@ impl Inner {
         let applied = read_applied(engine.as_ref())?;
         let sessions = Sessions::load(engine.as_ref())?;
         let history = History::load(engine.as_ref())?;
+        let roster = Roster::load(engine.as_ref(), &applied)?;
         let floor = Floor::load(engine.as_ref(), applied.at)?;
         let holds_keys = |keyspace| machine.holds_keys(keyspace);
         let counter = Counter::load(engine.as_ref(), &engine.keyspaces()?, &holds_keys)?;
@@ -415,6 +448,7 @@ impl Inner {
             applied,
             sessions,
             history,
+            roster,
             floor,
             trimmed,
             cut,
@@ -480,6 +514,10 @@ fn guard(own: &BTreeSet<Keyspace>, draft: &Draft<'_>) -> Result<(), EngineError>
 impl<M: StateMachine> Applier for Replica<M> {
     fn applied(&self) -> Applied {
         self.inner().applied.clone()
+    }
+
+    fn roster(&self) -> Roster {
+        self.inner().roster.clone()
     }
 
     fn watch(&self) -> watch::Receiver<Option<LogPos>> {

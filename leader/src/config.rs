@@ -47,6 +47,9 @@ pub struct Config {
     /// Where members stand, for acknowledgement per datacenter. The leader's own map decides, so
     /// give all members the same. Default: nothing is known.
     pub regions: BTreeMap<NodeId, Region>,
+    /// In which rack of its region each member stands, for the rules of placement. What the cluster's
+    /// state says of a member wins, here and for its region. Default: nothing is known.
+    pub racks: BTreeMap<NodeId, String>,
     /// Most commands in one log entry. Default 256.
     pub batch_commands: usize,
     /// Most bytes of commands in one log entry, unless one command alone is larger. Default 64 KiB.
@@ -111,6 +114,7 @@ impl Config {
             lease_read_max_age: Duration::from_millis(540),
             write_mode: ReplicationMode::Quorum,
             regions: BTreeMap::new(),
+            racks: BTreeMap::new(),
             batch_commands: 256,
             batch_bytes: 64 << 10,
             max_command_bytes: 1 << 20,

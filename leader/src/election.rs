@@ -166,7 +166,7 @@ impl Agent {
         silence.rounds += 1;
         // Openraft's own timer must not be faster than the freshest; it never stays off for long.
         let fallback = wait < lease || self.env.now() >= end + lease * 2;
-        self.consensus.allow_elections(fallback && self.config.election_priority > 0);
+        self.consensus.allow_elections(fallback && self.consensus.priority() > 0);
         self.env.clock.sleep_until(begin + wait).await;
         let news = self.consensus.heard().is_some_and(|now| now > heard);
         if news || self.consensus.leads().is_some() {

@@ -8,6 +8,8 @@
 //!   check      members compare their states at this position
 //!   found      the cluster's id and the secret of its seals, drawn by its first leader
 //!   quota      how large the state may become
+//!   describe   attributes of a member
+//!   replace    a member comes for another, or no more
 //! ```
 //!
 //! All commands of an entry belong to one session and are numbered without gaps, so one pair of
@@ -16,9 +18,10 @@
 use bytes::Bytes;
 use common::clock::Hlc;
 use common::codec::{self, CodecError, Format};
-use common::ids::{ClientId, ClusterId, LogPos};
+use common::ids::{ClientId, ClusterId, LogPos, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::membership::roster::{Attribute, Replacement};
 use crate::quota::Quota;
 
 const FORMAT: Format = Format { magic: *b"TLen", version: 1 };
@@ -55,6 +58,15 @@ pub(crate) enum Ask {
     Check,
     /// The state's limits from here on.
     Quota(Quota),
+    /// Set attributes of a member.
+    Describe {
+        /// The member.
+        member: NodeId,
+        /// What is set.
+        attributes: Vec<Attribute>,
+    },
+    /// The replacement that is under way from here on.
+    Replace(Option<Replacement>),
 }
 
 /// Commands of one session, numbered from `first` without gaps.

@@ -9,6 +9,7 @@ use common::receipt::LogReceipt;
 
 use crate::config::ConfigError;
 use crate::divergence::Quarantined;
+use crate::membership::placement::Danger;
 use crate::quota::OverQuota;
 use crate::replication_mode::AckReport;
 
@@ -190,6 +191,29 @@ pub enum AdminError {
     /// It contradicts the state of the cluster. Nothing was changed.
     #[error("{0}")]
     Refused(String),
+    /// A learner does not follow closely enough for a vote. Nothing was changed.
+    #[error(
+        "node {id} is not close enough for a vote: it lacks {lag} entries (1000 are allowed), and its state \
+         is {} (1 s is allowed); try again later, or wait for it",
+        age.map_or_else(|| "older than a second".to_owned(), |age| format!("{age:?} old"))
+    )]
+    NotCaughtUp {
+        /// The learner.
+        id: NodeId,
+        /// How many entries it lacks.
+        lag: u64,
+        /// How old its state was at most; none if it did not show that within a second.
+        age: Option<Duration>,
+    },
+    /// The change would put the cluster in danger, and the danger was not accepted. Nothing was
+    /// changed.
+    #[error("{what}; accept {danger} if that is meant")]
+    Dangerous {
+        /// The danger, to be named.
+        danger: Danger,
+        /// What it would come from.
+        what: String,
+    },
     /// This node is not the leader; ask `leader`.
     #[error("node {this} is not the leader{}", leader.map(|l| format!("; ask node {l}")).unwrap_or_default())]
     NotLeader {

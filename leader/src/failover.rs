@@ -61,9 +61,13 @@ pub(crate) async fn transfer(
     }
 }
 
-/// The other voter that is known to hold most of the log.
+/// The other voter that lives, is wanted as leader, and is known to hold most of the log.
 fn best(consensus: &Consensus) -> Option<NodeId> {
     let matched = consensus.matched();
-    let holds = |id: &NodeId| matched.get(id).copied();
-    consensus.other_voters().into_iter().max_by_key(|id| (holds(id), std::cmp::Reverse(*id)))
+    let present = consensus.progress().0.present;
+    let rank = |id: &NodeId| {
+        let holds = matched.get(id).copied();
+        (present.contains(id), consensus.wanted(*id), holds, std::cmp::Reverse(*id))
+    };
+    consensus.other_voters().into_iter().max_by_key(rank)
 }

@@ -25,7 +25,8 @@ use crate::event::{self, Event};
 use crate::failover;
 use crate::identity::Identity;
 use crate::lag::{Freshness, Pace};
-use crate::membership;
+use crate::membership::roster::Attribute;
+use crate::membership::{ChangeOptions, Changed, Membership};
 use crate::message::Proof;
 use crate::nearest::Nearest;
 use crate::node::Member;
@@ -72,6 +73,7 @@ pub(crate) struct Group {
     /// Where events go.
     pub(crate) events: broadcast::Sender<Event>,
     peer: Peer,
+    membership: Membership,
     applier: Arc<dyn Applier>,
 }
 
@@ -152,6 +154,9 @@ impl Group {
                     events.clone(),
                 ),
             );
+            let membership =
+                Membership::new(&env, consensus.clone(), proposer.clone(), applier.clone());
+            env.spawn("unfinished changes of members", membership.clone().finish());
             let integrity = consensus.integrity().clone();
             env.spawn(
                 "checks",
@@ -210,6 +215,7 @@ impl Group {
                 stopping: watch::Sender::new(false),
                 events,
                 peer,
+                membership,
                 applier,
             })
         }
@@ -239,17 +245,45 @@ impl Group {
 
     /// Adds a member without a vote.
     pub(crate) fn add_learner(&self, member: Member) -> Done<'_> {
-        self.env.scope(membership::add_learner(&self.consensus, member)).boxed()
+        self.env.scope(self.membership.add_learner(member)).boxed()
     }
 
     /// Gives a learner a vote.
-    pub(crate) fn promote(&self, id: NodeId) -> Done<'_> {
-        self.env.scope(membership::promote(&self.env, &self.consensus, id)).boxed()
+    pub(crate) fn promote(&self, id: NodeId, options: ChangeOptions) -> Done<'_, Changed> {
+        let promote = async move { self.membership.promote(id, &options).await };
+        self.env.scope(promote).boxed()
     }
 
     /// Removes a member.
-    pub(crate) fn remove(&self, id: NodeId) -> Done<'_> {
-        self.env.scope(membership::remove(&self.env, &self.consensus, id)).boxed()
+    pub(crate) fn remove(&self, id: NodeId, options: ChangeOptions) -> Done<'_, Changed> {
+        let remove = async move { self.membership.remove(id, &options).await };
+        self.env.scope(remove).boxed()
+    }
+
+    /// Replaces a voter.
+    pub(crate) fn replace(
+        &self,
+        old: NodeId,
+        new: Member,
+        options: ChangeOptions,
+    ) -> Done<'_, Changed> {
+        let replace = async move { self.membership.replace(old, new, &options).await };
+        self.env.scope(replace).boxed()
+    }
+
+    /// Takes a replacement back.
+    pub(crate) fn abort_replace(&self) -> Done<'_> {
+        self.env.scope(self.membership.abort_replace()).boxed()
+    }
+
+    /// Sets attributes of a member.
+    pub(crate) fn describe(&self, id: NodeId, attributes: Vec<Attribute>) -> Done<'_> {
+        self.env.scope(self.membership.describe(id, attributes)).boxed()
+    }
+
+    /// Changes a member's address.
+    pub(crate) fn relocate(&self, id: NodeId, address: String) -> Done<'_> {
+        self.env.scope(self.membership.relocate(id, address)).boxed()
     }
 
     /// Has all members compare their states at one position.

@@ -44,6 +44,9 @@ pub use divergence::{Checked, Quarantined};
 pub use error::{AdminError, OpenError, ReadError, ResolveError, WriteError};
 pub use event::{Broken, Event};
 pub use key_value::KeyValue;
+pub use membership::placement::{Danger, Warning};
+pub use membership::roster::{Attribute, Attributes, Replacement};
+pub use membership::{ChangeOptions, Changed};
 pub use node::{
     Answer, Member, Node, Prefer, ReadLevel, ReadOptions, Role, Status, View, WriteOptions, Written,
 };

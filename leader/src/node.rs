@@ -29,6 +29,8 @@ use crate::event::Event;
 use crate::explain::explain;
 use crate::group::Group;
 use crate::identity::Identity;
+use crate::membership::roster::Attribute;
+use crate::membership::{ChangeOptions, Changed};
 use crate::peer::Due;
 use crate::quota::{self, Quota, Usage};
 use crate::read::{ReadIndex, wait_applied};
@@ -447,6 +449,7 @@ impl<M: StateMachine> Node<M> {
         let (sessions, state_bytes) = parts.replica.size();
         let usage = parts.replica.counter().usage;
         let (quota, quota_refused) = parts.group.quota();
+        let roster = parts.replica.roster();
         let matched = if view.role == Role::Leader {
             let proven = parts.group.consensus.matched();
             let members = view.voters.keys().chain(view.learners.keys());
@@ -467,6 +470,10 @@ impl<M: StateMachine> Node<M> {
             purged: view.purged,
             voters: view.voters,
             learners: view.learners,
+            next_id: roster.next_id().filter(|_| roster.highest > 0),
+            attributes: roster.attributes,
+            replacing: roster.replacing,
+            changing: view.joint,
             matched,
             sessions,
             state_bytes,
@@ -528,19 +535,57 @@ impl<M: StateMachine> Node<M> {
         self.parts.group.transfer(to).await
     }
 
-    /// Adds a member without a vote. Ask the leader.
+    /// Adds a member without a vote. Its id must be higher than any that was given before: see
+    /// [`Status::next_id`]. Ask the leader.
     pub async fn add_learner(&self, member: Member) -> Result<(), AdminError> {
         self.parts.group.add_learner(member).await
     }
 
-    /// Gives a caught-up learner a vote. Ask the leader.
-    pub async fn promote(&self, id: NodeId) -> Result<(), AdminError> {
-        self.parts.group.promote(id).await
+    /// Gives a learner a vote that lacks at most 1,000 entries and whose state is at most a second
+    /// old, in three pings in a row. Ask the leader.
+    ///
+    /// # Errors
+    ///
+    /// [`AdminError::NotCaughtUp`] if it does not, [`AdminError::Dangerous`] if its vote would put
+    /// the cluster in danger. Nothing is changed then.
+    pub async fn promote(&self, id: NodeId, options: ChangeOptions) -> Result<Changed, AdminError> {
+        self.parts.group.promote(id, options).await
     }
 
-    /// Removes a member. A leader that is removed hands over first. Ask the leader.
-    pub async fn remove(&self, id: NodeId) -> Result<(), AdminError> {
-        self.parts.group.remove(id).await
+    /// Removes a member. A leader that is to be removed hands over and answers
+    /// [`AdminError::NotLeader`]: ask the new leader then. Ask the leader.
+    pub async fn remove(&self, id: NodeId, options: ChangeOptions) -> Result<Changed, AdminError> {
+        self.parts.group.remove(id, options).await
+    }
+
+    /// Has a new member take a voter's place: it becomes a learner, catches up, and then gets its
+    /// vote in the same change that removes the old one. Ask the leader.
+    ///
+    /// Whatever fails on the way, [`Status::replacing`] tells that it was begun; the same call goes
+    /// on with it, on any leader, and [`Node::abort_replace`] takes it back. A leader that is to be
+    /// replaced hands over and answers [`AdminError::NotLeader`]: ask the new leader then.
+    pub async fn replace(
+        &self,
+        old: NodeId,
+        new: Member,
+        options: ChangeOptions,
+    ) -> Result<Changed, AdminError> {
+        self.parts.group.replace(old, new, options).await
+    }
+
+    /// Takes back the replacement that is under way and removes its learner. Ask the leader.
+    pub async fn abort_replace(&self) -> Result<(), AdminError> {
+        self.parts.group.abort_replace().await
+    }
+
+    /// Sets attributes of a member, in the state of all members. Ask the leader.
+    pub async fn describe(&self, id: NodeId, attributes: Vec<Attribute>) -> Result<(), AdminError> {
+        self.parts.group.describe(id, attributes).await
+    }
+
+    /// Changes the address of another member, which must answer from there already. Ask the leader.
+    pub async fn relocate(&self, id: NodeId, address: String) -> Result<(), AdminError> {
+        self.parts.group.relocate(id, address).await
     }
 
     /// Has all members compare their states at one position of the log, and returns what they have

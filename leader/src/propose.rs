@@ -244,7 +244,8 @@ impl Shared {
 
 fn size(ask: &Ask) -> usize {
     let commands = match ask {
-        Ask::Open | Ask::Found { .. } | Ask::Check | Ask::Quota(_) => return 64,
+        Ask::Open | Ask::Found { .. } | Ask::Check | Ask::Quota(_) | Ask::Replace(_) => return 64,
+        Ask::Describe { attributes, .. } => return 64 * (1 + attributes.len()),
         Ask::Commands(commands) => &commands.list,
         Ask::Due(commands) => commands,
     };

@@ -14,6 +14,7 @@ use common::token::{JoinError, LogToken};
 use serde::{Deserialize, Serialize};
 
 use crate::divergence::Quarantined;
+use crate::membership::roster::{Attributes, Replacement};
 use crate::quota::{Quota, Usage};
 use crate::replication_mode::{AckReport, ReplicationMode};
 
@@ -265,6 +266,14 @@ pub struct Status {
     pub voters: BTreeMap<NodeId, Member>,
     /// Members without a vote.
     pub learners: BTreeMap<NodeId, Member>,
+    /// What the state says of members; those of whom it says nothing are absent.
+    pub attributes: BTreeMap<NodeId, Attributes>,
+    /// The id for the next member: higher than any that was given. None before there are members.
+    pub next_id: Option<NodeId>,
+    /// A replacement that was begun and is not done: go on with it, or abort it.
+    pub replacing: Option<Replacement>,
+    /// Whether a change of the voters is between its two steps.
+    pub changing: bool,
     /// On the leader: the last entry each member is known to hold durably.
     pub matched: BTreeMap<NodeId, Option<LogPos>>,
     /// Open client sessions in the state.

@@ -1,11 +1,13 @@
 //! The replica, as openraft sees it.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use common::ids::LogPos;
+use common::ids::{LogPos, NodeId};
+use common::storage::engine::EngineError;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, RaftSnapshotBuilder};
@@ -50,6 +52,13 @@ pub(crate) fn members_of(applied: &Applied) -> io::Result<Stored> {
     let Some((at, bytes)) = &applied.members else { return Ok(Stored::default()) };
     let members: Members = common::codec::decode_body(bytes).map_err(other)?;
     Ok(Stored::new(Some(log_id(*at)), members.try_into().map_err(other)?))
+}
+
+/// The ids of all members of an encoded configuration.
+pub(crate) fn member_ids(bytes: &bytes::Bytes) -> Result<BTreeSet<NodeId>, EngineError> {
+    let members: Members = common::codec::decode_body(bytes)
+        .map_err(|error| EngineError::Corrupt(format!("the members: {error}")))?;
+    Ok(members.nodes.into_keys().collect())
 }
 
 /// What openraft calls a snapshot's metadata.

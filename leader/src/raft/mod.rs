@@ -44,6 +44,7 @@ use crate::divergence::Integrity;
 use crate::election::Standing;
 use crate::entry::EntryReply;
 use crate::error::{AdminError, OpenError};
+use crate::membership::placement::Places;
 use crate::message::{Cause, Proof, Reply, Request};
 use crate::node::{Member, Role};
 use crate::replication_mode::{Members, Progress};
@@ -53,6 +54,7 @@ use acks::Acks;
 use log_store::LogStore;
 pub(crate) use log_store::{Judgement, Run as LostRun};
 use machine::RaftMachine;
+pub(crate) use machine::member_ids;
 use network::Network;
 pub(crate) use offline::{Found, begin, encode_members, inspect};
 pub(crate) use server::Local;
@@ -118,6 +120,8 @@ pub(crate) struct View {
     pub(crate) purged: Option<LogPos>,
     pub(crate) voters: BTreeMap<NodeId, Member>,
     pub(crate) learners: BTreeMap<NodeId, Member>,
+    /// Whether a change of the voters is between its two steps.
+    pub(crate) joint: bool,
     pub(crate) failure: Option<String>,
 }
 
@@ -275,7 +279,30 @@ impl Consensus {
             && health.poisoned.is_none()
             && waits <= config.disk_stall_limit
             && gate.answers(env.now(), Cause::Silence);
-        Standing { id: env.node, last: log.last(), priority: config.election_priority, able }
+        Standing { id: env.node, last: log.last(), priority: self.priority(), able }
+    }
+
+    /// How much this node is wanted as leader: as the state says, else its configuration.
+    pub(crate) fn priority(&self) -> u8 {
+        let said = self.0.applier.roster().of(self.0.env.node);
+        if said.hidden { 0 } else { said.priority.unwrap_or(self.0.config.election_priority) }
+    }
+
+    /// Whether another node is wanted as leader before the last resort, as far as the state says.
+    pub(crate) fn wanted(&self, id: NodeId) -> bool {
+        let said = self.0.applier.roster().of(id);
+        !said.hidden && said.priority != Some(0)
+    }
+
+    /// Where members stand: as the state says, else as this node's configuration does.
+    pub(crate) fn places(&self) -> Places {
+        let Parts { config, applier, .. } = &*self.0;
+        let mut places = Places { regions: config.regions.clone(), racks: config.racks.clone() };
+        for (id, said) in applier.roster().attributes {
+            places.regions.extend(said.region.map(|region| (id, region)));
+            places.racks.extend(said.rack.map(|rack| (id, rack)));
+        }
+        places
     }
 
     /// This node.
@@ -440,7 +467,7 @@ impl Consensus {
         let voters: BTreeSet<NodeId> = membership.voter_ids().map(NodeId).collect();
         let all = membership.nodes().map(|(id, _)| NodeId(*id));
         let learners: BTreeSet<NodeId> = all.filter(|id| !voters.contains(id)).collect();
-        let mut regions = self.0.config.regions.clone();
+        let mut regions = self.places().regions;
         regions.retain(|id, _| voters.contains(id) || learners.contains(id));
         Members { voters, learners, regions }
     }
@@ -455,6 +482,21 @@ impl Consensus {
             && let Ok(Reply::Applied { at: Some(at) }) = Reply::decode(&bytes)
         {
             self.0.acks.applied(term, member, at);
+        }
+    }
+
+    /// What a member has applied, as soon as that is `at` or after a second.
+    pub(crate) async fn applied_by(
+        &self,
+        member: NodeId,
+        at: LogPos,
+        deadline: Duration,
+    ) -> Option<LogPos> {
+        let request = Request::Applied { at }.encode();
+        let call = self.0.env.transport.call(member, Class::Control, request, deadline);
+        match Reply::decode(&call.await.ok()?) {
+            Ok(Reply::Applied { at }) => at,
+            _ => None,
         }
     }
 
@@ -517,6 +559,7 @@ impl Consensus {
             purged: metrics.purged.as_ref().map(position),
             voters: BTreeMap::new(),
             learners: BTreeMap::new(),
+            joint: membership.get_joint_config().len() > 1,
             failure,
         };
         for (id, node) in membership.nodes() {
@@ -557,6 +600,17 @@ impl Consensus {
             Change::RemoveLearner(id) => {
                 (ChangeMembers::RemoveNodes(BTreeSet::from([id.0])), false)
             }
+            Change::Replace { old, new } => {
+                let others = self.members().voters.into_iter().filter(|id| *id != old);
+                let after = others.chain([new]).map(|id| id.0).collect();
+                (ChangeMembers::ReplaceAllVoters(after), false)
+            }
+            Change::Relocate(member) => {
+                let node = PeerAddr { address: member.address };
+                (ChangeMembers::SetNodes(BTreeMap::from([(member.id.0, node)])), true)
+            }
+            // Openraft goes on to the last of the configurations that are in force.
+            Change::Finish => (ChangeMembers::AddVoterIds(BTreeSet::new()), false),
         };
         let raft = self.raft();
         let changed = self.0.env.timeout(timeout, raft.change_membership(members, retain)).await;
@@ -598,7 +652,7 @@ impl Consensus {
         let done = meanwhile.await;
         let built = build(env, config, log, machine, acks, sender).await;
         if let Ok(raft) = &built {
-            raft.runtime_config().elect(config.election_priority > 0);
+            raft.runtime_config().elect(self.priority() > 0);
             *self.0.raft.write().unwrap_or_else(PoisonError::into_inner) = raft.clone();
             raft.run();
         }
@@ -666,6 +720,15 @@ pub(crate) enum Change {
     Promote(NodeId),
     RemoveVoter(NodeId),
     RemoveLearner(NodeId),
+    /// One voter for another, at once.
+    Replace {
+        old: NodeId,
+        new: NodeId,
+    },
+    /// Another address.
+    Relocate(Member),
+    /// The second step of a change whose first one is done.
+    Finish,
 }
 
 fn position_opt(id: Option<&type_config::LogId>) -> Option<LogPos> {
@@ -787,7 +850,7 @@ async fn open_gate(consensus: Consensus) {
     // A node that is wanted least only leads when its agent sees that nobody else does; alone, it
     // has to.
     let alone = consensus.other_voters().is_empty();
-    consensus.allow_elections(alone || consensus.0.config.election_priority > 0);
+    consensus.allow_elections(alone || consensus.priority() > 0);
 }
 
 /// A callback that is called exactly once: with a result, or as unknown when it is dropped.

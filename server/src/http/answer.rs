@@ -32,6 +32,9 @@ pub(super) fn starting() -> Response {
 pub(super) fn refused(problem: &AdminError) -> Response {
     let (code, hint) = match problem {
         AdminError::Refused(_) => (StatusCode::CONFLICT, "nothing was changed; see GET /members"),
+        AdminError::NotCaughtUp { .. } | AdminError::Dangerous { .. } => {
+            (StatusCode::CONFLICT, "nothing was changed; see GET /members")
+        }
         AdminError::NotLeader { .. } => (
             StatusCode::MISDIRECTED_REQUEST,
             "nothing was changed; send the request to the leader, see GET /status",

@@ -12,7 +12,7 @@ use leader::error::{AdminError, ReadError};
 use leader::rollback::{AbsentKeys, Replayed, RollbackError};
 use leader::state_machine::StateMachine;
 use leader::watch::{Hold, HoldError};
-use leader::{ReadLevel, ReadOptions, Role};
+use leader::{ChangeOptions, ReadLevel, ReadOptions, Role};
 
 use crate::client::http;
 use crate::config::NodeConfig;
@@ -30,6 +30,13 @@ const READY: Duration = Duration::from_secs(1);
 const REPLAY: Duration = Duration::from_secs(5);
 /// How long a peer may take to say how it is.
 const PEER: Duration = Duration::from_secs(1);
+
+/// How long a learner may take to follow closely enough for its vote.
+const CATCH_UP: Duration = Duration::from_secs(30);
+
+fn waiting() -> ChangeOptions {
+    ChangeOptions::waiting(CATCH_UP)
+}
 
 /// What the pages show and change.
 pub(super) struct Desk {
@@ -190,8 +197,10 @@ impl Admin for Desk {
         Box::pin(async {
             match change {
                 Change::Add(member) => self.replica.add_learner(member).await,
-                Change::Promote(id) => self.replica.promote(id).await,
-                Change::Remove(id) => self.replica.remove(id).await,
+                Change::Promote(id) => self.replica.promote(id, waiting()).await.map(drop),
+                Change::Remove(id) => {
+                    self.replica.remove(id, ChangeOptions::default()).await.map(drop)
+                }
             }
         })
     }

@@ -30,6 +30,9 @@ impl Applier for NoReplica {
     fn judge(&self, _: u64, indexes: std::ops::Range<u64>) -> crate::raft::Judgement {
         crate::raft::Judgement { committed: indexes.start, lost: indexes.start }
     }
+    fn roster(&self) -> crate::membership::roster::Roster {
+        crate::membership::roster::Roster::default()
+    }
     fn applied(&self) -> Applied {
         Applied::default()
     }
