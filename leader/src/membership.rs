@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use common::env::Env;
 use common::ids::NodeId;
-use common::{mutate, sometimes};
+use common::sometimes;
 use futures::future::join_all;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -162,7 +162,7 @@ impl Membership {
         let Judged { dangers, warnings } =
             placement::judge(before, after, live, &self.consensus.places());
         let unnamed = dangers.into_iter().find(|(danger, _)| !options.accept.contains(danger));
-        if let Some((danger, what)) = mutate!("placement_never_refuses", unnamed, None) {
+        if let Some((danger, what)) = unnamed {
             sometimes!("dangerous-change-refused");
             return Err(AdminError::Dangerous { danger, what });
         }
@@ -247,9 +247,7 @@ impl Membership {
                 replacement.old
             )));
         }
-        if mutate!("promote_gate_skipped", true, false) {
-            gate::pass(&self.env, &self.consensus, id, options.wait).await?;
-        }
+        gate::pass(&self.env, &self.consensus, id, options.wait).await?;
         let before: BTreeSet<NodeId> = view.voters.keys().copied().collect();
         let mut after = before.clone();
         after.insert(id);

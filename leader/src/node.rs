@@ -150,8 +150,12 @@ impl<M: StateMachine> Node<M> {
             let done = submitted?.await.unwrap_or(Err(WriteError::Unknown { at: None }))?;
             let Acknowledged { at, sub, stamp, client, reply, mut report } = done;
             let group = &node.parts.group;
+            // Without the cluster's id nobody could tell the write's fate by its receipt.
+            let Some(cluster) = node.cluster(deadline).await else {
+                return Err(WriteError::Unknown { at: Some(at) });
+            };
             let receipt = LogReceipt {
-                cluster: node.cluster(deadline).await,
+                cluster,
                 epoch: group.epoch,
                 group: GroupId(0),
                 at,
@@ -249,17 +253,17 @@ impl<M: StateMachine> Node<M> {
     }
 
     /// The cluster. A write of its first moments may be acknowledged before this replica knows it.
-    pub(crate) async fn cluster(&self, deadline: Mono) -> ClusterId {
+    pub(crate) async fn cluster(&self, deadline: Mono) -> Option<ClusterId> {
         let (replica, env) = (&self.parts.replica, &self.parts.group.env);
         let mut progress = replica.progress();
         loop {
             progress.borrow_and_update();
             if let Some(cluster) = replica.applied().cluster {
-                return cluster;
+                return Some(cluster);
             }
             match env.timeout_at(deadline, progress.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return ClusterId(0),
+                Ok(Err(_)) | Err(_) => return None,
             }
         }
     }
@@ -267,7 +271,10 @@ impl<M: StateMachine> Node<M> {
     /// Waits until this replica has everything that a token covers.
     async fn cover(&self, token: &LogToken, deadline: Mono) -> Result<(), ReadError> {
         let parts = &self.parts;
-        let own = (self.cluster(deadline).await, self.parts.group.epoch);
+        let Some(cluster) = self.cluster(deadline).await else {
+            return Err(ReadError::Behind(deadline.since(parts.group.env.now())));
+        };
+        let own = (cluster, parts.group.epoch);
         if (token.cluster, token.epoch) != own {
             return Err(ReadError::OtherToken(format!(
                 "the token is of cluster {} and history {}; this member is of cluster {} and \

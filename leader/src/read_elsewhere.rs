@@ -4,6 +4,7 @@
 //! here        if this member can honour the level, or will in time
 //! nearest     members nearer than the leader, which answer at once or not at all (PREFER nearest)
 //! leader      whoever it is by then, until the deadline
+//! farther     with PREFER nearest, the others, when the leader has not answered in half of the time
 //! ```
 //!
 //! Whoever answers proves the level itself, by its own clock and state. What is sent is a query of the
@@ -211,6 +212,11 @@ impl<M: StateMachine> Node<M> {
                 }
             }
         }
+        // The others, for when the leader does not answer.
+        let farther: Vec<_> = match options.prefer {
+            Prefer::Nearest => group.nearest.order().into_iter().skip(self.nearer().count()).collect(),
+            Prefer::Here => Vec::new(),
+        };
         let mut leader = group.consensus.watch_leader();
         loop {
             let known = *leader.borrow_and_update();
@@ -223,10 +229,21 @@ impl<M: StateMachine> Node<M> {
                     return self.answer_here(&self.view(here).await?, &query, level);
                 }
                 Some(id) => {
-                    let asked = self.ask(id, &query, (&options, left), left + REPLY).await;
+                    let wait = if farther.is_empty() { left } else { left / 2 };
+                    let patience = if farther.is_empty() { left + REPLY } else { wait };
+                    let asked = self.ask(id, &query, (&options, wait), patience).await;
                     if let Some(answered) = asked {
                         sometimes!("read-by-the-leader");
                         return answered;
+                    }
+                    for (other, time) in farther.iter().filter(|(other, _)| *other != id) {
+                        let left = deadline.since(group.env.now());
+                        let patience = (*time * 4 + REPLY).min(left);
+                        let wait = Duration::ZERO;
+                        let asked = self.ask(*other, &query, (&options, wait), patience).await;
+                        if let Some(answered) = asked {
+                            return answered;
+                        }
                     }
                 }
                 None => {}
