@@ -1,3 +1,5 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(test)]
+mod golden;
 pub mod layout;
