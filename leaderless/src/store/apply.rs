@@ -34,6 +34,8 @@ pub(crate) enum Source {
     Write(Dot),
     /// Another owner that repairs.
     Repair,
+    /// A complete transfer of the place.
+    Transfer,
     /// The union of other owners, for a key that was lost here.
     Restore,
 }
@@ -47,6 +49,20 @@ pub(crate) enum Refusal {
     Ended,
     /// Too many gaps: repair has to close some first.
     Gaps,
+}
+
+/// A write as its coordinator makes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own<'a> {
+    pub(crate) actor: Actor,
+    pub(crate) place: Place,
+    pub(crate) key: &'a Bytes,
+    pub(crate) winner: Winner,
+    /// What the client saw.
+    pub(crate) seen: &'a Context,
+    /// The stamp is above this one.
+    pub(crate) floor: Hlc,
+    pub(crate) max_siblings: usize,
 }
 
 /// An own write, as it goes to the other owners.
@@ -75,7 +91,7 @@ impl Store {
             batch.put(CELLS, place.cell(key), encode_container(&container));
         }
         for dot in noted {
-            replica.log.insert(*dot, Some(key.clone()));
+            replica.log.insert(*dot, (!key.is_empty()).then(|| key.clone()));
             batch.put(DOT_LOG, place.dot(dot), key.clone());
         }
         for (dot, _) in container.cells.iter().filter(|(_, cell)| cell.is_tombstone()) {
@@ -96,15 +112,10 @@ impl Store {
     /// `Ok(Err(n))`: the key would have `n` siblings, over the limit; nothing was written.
     pub(crate) fn write(
         &self,
-        actor: Actor,
-        place: Place,
-        key: &Bytes,
-        winner: Winner,
-        seen: &Context,
-        floor: Hlc,
-        max_siblings: usize,
+        own: &Own<'_>,
         make: impl FnOnce(Hlc) -> Cell,
     ) -> Result<Result<Applied, usize>, StoreError> {
+        let Own { actor, place, key, winner, seen, floor, max_siblings } = *own;
         let mut guard = self.state();
         let state = &mut *guard;
         let mut container = self.container(place, key)?.unwrap_or_else(Container::young);
@@ -133,7 +144,7 @@ impl Store {
     }
 
     /// Merges what another node says of keys.
-    pub(crate) fn merge(&self, place: Place, source: Source, winner: Winner, bases: &Context, merges: &[Merge]) -> Result<Result<(), Refusal>, StoreError> {
+    pub(crate) fn merge(&self, place: Place, source: Source, winner: Winner, bases: &Context, merges: &[Merge]) -> Result<Result<Vec<Dot>, Refusal>, StoreError> {
         let mut guard = self.state();
         let state = &mut *guard;
         if let Source::Write(dot) = source {
@@ -150,6 +161,7 @@ impl Store {
             }
         }
         let mut batch = Batch::new();
+        let mut doubted = Vec::new();
         for merge in merges {
             let known = self.container(place, &merge.key)?;
             let absent = known.is_none();
@@ -162,8 +174,12 @@ impl Store {
             }
             let absorbed = match source {
                 Source::Restore => container.restore(&claim, &replica.clock, winner),
-                Source::Write(_) | Source::Repair => container.absorb(&claim, &replica.clock, winner),
+                _ => container.absorb(&claim, &replica.clock, winner),
             };
+            if source == Source::Transfer && claim.established {
+                container.young = false;
+            }
+            doubted.extend(absorbed.doubted.iter().copied());
             let dealt = absorbed.dealt.iter().chain(&merge.settles);
             let noted: Vec<Dot> = dealt.filter(|dot| !replica.clock.covers(dot)).copied().collect();
             noted.iter().for_each(|dot| replica.clock.mark(*dot));
@@ -180,7 +196,7 @@ impl Store {
             Self::put_place(&mut batch, state, place);
             self.commit(state, batch)?;
         }
-        Ok(Ok(()))
+        Ok(Ok(doubted))
     }
 
     /// The states of the keys that the wanted dots wrote, as far as this replica still knows.
@@ -262,7 +278,7 @@ impl Store {
         if replica.watermarks.get(&node) == Some(&bases) && replica.log.is_empty() && replica.tombstones.is_empty() {
             return Ok(0);
         }
-        replica.watermarks.insert(node, bases);
+        let news = replica.watermarks.insert(node, bases.clone()) != Some(bases);
         let mut batch = Batch::new();
         // C2, and for the last writer C4: a second round over all that was known in the first.
         let mut ripe = Vec::new();
@@ -339,8 +355,10 @@ impl Store {
         for (key, container) in changed {
             self.put(&mut batch, state, place, &key, container, &[]);
         }
-        Self::put_place(&mut batch, state, place);
-        self.commit(state, batch)?;
+        if news || !batch.is_empty() {
+            Self::put_place(&mut batch, state, place);
+            self.commit(state, batch)?;
+        }
         Ok(collected)
     }
 }

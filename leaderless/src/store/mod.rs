@@ -11,6 +11,7 @@ mod place;
 mod record;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::clock::HybridClock;
@@ -21,7 +22,7 @@ use common::storage::wal::{Wal, WalError};
 
 use crate::version::Life;
 
-pub(crate) use apply::{Applied, Merge, Refusal, Source};
+pub(crate) use apply::{Applied, Own, Merge, Refusal, Source};
 pub(crate) use open::OpenStoreError;
 pub(crate) use place::{Place, Replica};
 
@@ -43,6 +44,8 @@ pub(crate) struct Store {
     wal: Wal,
     engine: Arc<dyn Engine>,
     state: Mutex<State>,
+    /// The last record that is synced.
+    synced: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -79,10 +82,10 @@ impl Store {
         let record = record::encode(&batch);
         // What is applied here must be in the log, so it may use the reserve: writes are refused
         // before, when the disk is full. A log that fails stays failed, and nothing after it counts.
-        let lsn = self.wal.append_reserved(vec![record], |done| {
-            if let Err(error) = done {
-                tracing::error!(%error, "the commit log takes nothing more");
-            }
+        let synced = self.synced.clone();
+        let lsn = self.wal.append_reserved(vec![record], move |done| match done {
+            Ok(lsn) => drop(synced.fetch_max(lsn.0, Ordering::Relaxed)),
+            Err(error) => tracing::error!(%error, "the commit log takes nothing more"),
         });
         state.position = lsn.0;
         record::put_node(&mut batch, state);
@@ -92,7 +95,9 @@ impl Store {
 
     /// Returns when everything committed before is synced.
     pub(crate) async fn durable(&self) -> Result<(), StoreError> {
-        self.wal.sync().await?;
+        if self.state().position > self.synced.load(Ordering::Relaxed) {
+            self.wal.sync().await?;
+        }
         Ok(())
     }
 

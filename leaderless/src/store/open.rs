@@ -138,9 +138,9 @@ impl Store {
         state.position = wal.last().0;
         let life = state.lives.entry(env.node).or_default();
         *life = Life(life.0 + 1);
-        let store = Self { env: env.clone(), wal, engine, state: Mutex::new(State::default()) };
+        let store = Self { env: env.clone(), wal, engine, state: Mutex::new(State::default()), synced: Arc::default() };
         store.put_lives(&mut state)?;
-        store.durable().await?;
+        store.wal.sync().await?;
         store.engine.checkpoint().await?;
         *store.state() = state;
         Ok(store)
