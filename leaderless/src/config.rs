@@ -57,7 +57,13 @@ pub struct Config {
 
 impl Config {
     /// The defaults.
-    pub fn new(node: NodeId, cluster: ClusterId, secret: ClusterSecret, layout: Layout, keyspaces: Vec<KeyspaceConfig>) -> Self {
+    pub fn new(
+        node: NodeId,
+        cluster: ClusterId,
+        secret: ClusterSecret,
+        layout: Layout,
+        keyspaces: Vec<KeyspaceConfig>,
+    ) -> Self {
         Self {
             node,
             cluster,

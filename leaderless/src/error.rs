@@ -41,7 +41,9 @@ pub enum WriteError {
     #[error("the key would have {0} concurrent values: read it and write with its context")]
     TooManySiblings(usize),
     /// This node's clock is too far off its peers' to stamp a write where the last writer wins.
-    #[error("this node's clock is {offset_millis} ms off its peers': set it, or write through another node")]
+    #[error(
+        "this node's clock is {offset_millis} ms off its peers': set it, or write through another node"
+    )]
     ClockSkew {
         /// How far ahead it is, in milliseconds.
         offset_millis: i64,
@@ -98,7 +100,9 @@ pub enum ReadError {
     #[error("no owner has what this session saw yet; try again, or begin a new session")]
     Behind,
     /// The newest value is held by too few owners for a later read to be sure to see it.
-    #[error("the newest value is held by {holders} owners, {need} are needed for reads never to go back; try again")]
+    #[error(
+        "the newest value is held by {holders} owners, {need} are needed for reads never to go back; try again"
+    )]
     Unconfirmed {
         /// Owners that hold it.
         holders: usize,

@@ -46,15 +46,36 @@ pub(crate) enum Request {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    Greeted { known: Life },
+    Greeted {
+        known: Life,
+    },
     Stored,
-    Repaired { doubted: Vec<Dot> },
-    Got { bases: Context, claim: Option<crate::version::Claim>, digest: u64 },
+    Repaired {
+        doubted: Vec<Dot>,
+    },
+    Got {
+        bases: Context,
+        claim: Option<crate::version::Claim>,
+        digest: u64,
+    },
     Behind,
     /// Those of the asked places that are equal, and the clocks of all others that both own.
-    Exchanged { lives: BTreeMap<NodeId, Life>, equal: Vec<Place>, differ: Vec<(Place, PartitionClock)> },
-    Merges { bases: Context, clock: PartitionClock, merges: Vec<Merge>, more: bool },
-    Answered { covered: bool, void: bool },
+    Exchanged {
+        lives: BTreeMap<NodeId, Life>,
+        equal: Vec<Place>,
+        differ: Vec<(Place, PartitionClock)>,
+        wall: u64,
+    },
+    Merges {
+        bases: Context,
+        clock: PartitionClock,
+        merges: Vec<Merge>,
+        more: bool,
+    },
+    Answered {
+        covered: bool,
+        void: bool,
+    },
     Sealed(Vec<(Actor, Dots)>),
     Forwarded(Result<Written, WriteError>),
     /// Your layout is too old: here is mine.
@@ -62,7 +83,9 @@ pub(crate) enum Reply {
     /// My layout is too old: send me yours.
     Ahead,
     /// You are no member any more.
-    Removed { at_epoch: Epoch },
+    Removed {
+        at_epoch: Epoch,
+    },
     /// Not done, and nothing was changed.
     Refused(String),
 }

@@ -40,9 +40,18 @@ pub struct Quorum {
 
 impl Quorum {
     /// What a write needs.
-    pub fn of_write(level: Level, layout: &Layout, sets: &LiveSets<'_>, local: &Region) -> Result<Self, InvalidLevel> {
+    pub fn of_write(
+        level: Level,
+        layout: &Layout,
+        sets: &LiveSets<'_>,
+        local: &Region,
+    ) -> Result<Self, InvalidLevel> {
         let writers = sets.writers();
-        let writers = mutate!("pending_owner_not_counted", writers, sets.writers().split_off(writers.len() - 1));
+        let writers = mutate!(
+            "pending_owner_not_counted",
+            writers,
+            sets.writers().split_off(writers.len() - 1)
+        );
         let mut groups = Vec::new();
         for set in writers {
             groups.extend(groups_of(level, layout, set, local)?);
@@ -51,7 +60,12 @@ impl Quorum {
     }
 
     /// What a read needs.
-    pub fn of_read(level: Level, layout: &Layout, sets: &LiveSets<'_>, local: &Region) -> Result<Self, InvalidLevel> {
+    pub fn of_read(
+        level: Level,
+        layout: &Layout,
+        sets: &LiveSets<'_>,
+        local: &Region,
+    ) -> Result<Self, InvalidLevel> {
         Ok(Self { groups: groups_of(level, layout, sets.readers(), local)? })
     }
 
@@ -81,7 +95,12 @@ fn count(group: &Group, nodes: &BTreeSet<NodeId>) -> usize {
     group.members.iter().filter(|node| nodes.contains(node)).count()
 }
 
-fn groups_of(level: Level, layout: &Layout, set: &[NodeId], local: &Region) -> Result<Vec<Group>, InvalidLevel> {
+fn groups_of(
+    level: Level,
+    layout: &Layout,
+    set: &[NodeId],
+    local: &Region,
+) -> Result<Vec<Group>, InvalidLevel> {
     let mut regions: BTreeMap<&Region, Vec<NodeId>> = BTreeMap::new();
     for node in set {
         if let Some(info) = layout.nodes.get(node) {
@@ -98,9 +117,15 @@ fn groups_of(level: Level, layout: &Layout, set: &[NodeId], local: &Region) -> R
         Level::Quorum => (set.to_vec(), majority(set.len())),
         Level::All => (set.to_vec(), set.len().max(1)),
         Level::LocalOne => (near, 1),
-        Level::LocalQuorum => { let need = majority(near.len()); (near, need) }
+        Level::LocalQuorum => {
+            let need = majority(near.len());
+            (near, need)
+        }
         Level::EachQuorum => {
-            return Ok(regions.into_values().map(|members| Group { need: majority(members.len()), members }).collect());
+            return Ok(regions
+                .into_values()
+                .map(|members| Group { need: majority(members.len()), members })
+                .collect());
         }
     };
     if need > members.len() {

@@ -77,12 +77,24 @@ pub(crate) struct Applied {
 
 impl Store {
     /// The container of a key. Damage is an error, never an absence.
-    pub(crate) fn container(&self, place: Place, key: &[u8]) -> Result<Option<Container>, StoreError> {
+    pub(crate) fn container(
+        &self,
+        place: Place,
+        key: &[u8],
+    ) -> Result<Option<Container>, StoreError> {
         let Some(bytes) = self.engine.get(CELLS, &place.cell(key))? else { return Ok(None) };
         decode_container(&bytes).map(Some).map_err(StoreError::Damaged)
     }
 
-    fn put(&self, batch: &mut Batch, state: &mut State, place: Place, key: &Bytes, mut container: Container, noted: &[Dot]) {
+    fn put(
+        &self,
+        batch: &mut Batch,
+        state: &mut State,
+        place: Place,
+        key: &Bytes,
+        mut container: Container,
+        noted: &[Dot],
+    ) {
         let replica = state.places.entry(place).or_default();
         container.strip(&replica.clock);
         if container.cells.is_empty() && container.context.is_empty() {
@@ -119,8 +131,8 @@ impl Store {
         let mut guard = self.state();
         let state = &mut *guard;
         let mut container = self.container(place, key)?.unwrap_or_else(Container::young);
-        let no_context = Context::new();
-        let seen = mutate!("context_ignored", seen, &no_context);
+        let ignored = Context::new();
+        let seen = mutate!("context_ignored", Some(seen), None).unwrap_or(&ignored);
         let floor = floor.max(container.stamp());
         let mut settles = container.discard(seen);
         if winner == Winner::Every && container.cells.len() >= max_siblings {
@@ -144,7 +156,14 @@ impl Store {
     }
 
     /// Merges what another node says of keys.
-    pub(crate) fn merge(&self, place: Place, source: Source, winner: Winner, bases: &Context, merges: &[Merge]) -> Result<Result<Vec<Dot>, Refusal>, StoreError> {
+    pub(crate) fn merge(
+        &self,
+        place: Place,
+        source: Source,
+        winner: Winner,
+        bases: &Context,
+        merges: &[Merge],
+    ) -> Result<Result<Vec<Dot>, Refusal>, StoreError> {
         let mut guard = self.state();
         let state = &mut *guard;
         if let Source::Write(dot) = source {
@@ -200,7 +219,12 @@ impl Store {
     }
 
     /// The states of the keys that the wanted dots wrote, as far as this replica still knows.
-    pub(crate) fn lookup(&self, place: Place, wanted: &BTreeMap<Actor, Dots>, limit: usize) -> Result<(Context, Vec<Merge>), StoreError> {
+    pub(crate) fn lookup(
+        &self,
+        place: Place,
+        wanted: &BTreeMap<Actor, Dots>,
+        limit: usize,
+    ) -> Result<(Context, Vec<Merge>), StoreError> {
         let state = self.state();
         let Some(replica) = state.places.get(&place) else { return Ok(Default::default()) };
         let mut keys: BTreeMap<Bytes, Vec<Dot>> = BTreeMap::new();
@@ -224,7 +248,12 @@ impl Store {
     }
 
     /// A page of all keys of a place, for a replica that has lost its storage.
-    pub(crate) fn page(&self, place: Place, after: Option<&[u8]>, limit: PageLimit) -> Result<(Context, Vec<Merge>, bool), StoreError> {
+    pub(crate) fn page(
+        &self,
+        place: Place,
+        after: Option<&[u8]>,
+        limit: PageLimit,
+    ) -> Result<(Context, Vec<Merge>, bool), StoreError> {
         let state = self.state();
         let bases = state.places.get(&place).map(|r| r.clock.bases()).unwrap_or_default();
         let all = KeyRange::prefix(place.prefix().to_vec());
@@ -233,13 +262,21 @@ impl Store {
         let mut merges = Vec::new();
         for (key, bytes) in page.items {
             let container = decode_container(&bytes).map_err(StoreError::Damaged)?;
-            merges.push(Merge { key: key.slice(8..), claim: container.claim(), settles: Vec::new() });
+            merges.push(Merge {
+                key: key.slice(8..),
+                claim: container.claim(),
+                settles: Vec::new(),
+            });
         }
         Ok((bases, merges, page.more))
     }
 
     /// After a complete transfer: what all pages were complete for is dealt with.
-    pub(crate) fn adopt(&self, place: Place, clock: &crate::version::PartitionClock) -> Result<(), StoreError> {
+    pub(crate) fn adopt(
+        &self,
+        place: Place,
+        clock: &crate::version::PartitionClock,
+    ) -> Result<(), StoreError> {
         let mut guard = self.state();
         let state = &mut *guard;
         state.places.entry(place).or_default().clock.join(clock);
@@ -271,11 +308,21 @@ impl Store {
 
     /// Takes an owner's synced bases, forgets what every owner has, and collects deletes that every
     /// owner knows. How many were collected.
-    pub(crate) fn watermark(&self, place: Place, node: NodeId, bases: Context, owners: &[NodeId], winner: Winner) -> Result<usize, StoreError> {
+    pub(crate) fn watermark(
+        &self,
+        place: Place,
+        node: NodeId,
+        bases: Context,
+        owners: &[NodeId],
+        winner: Winner,
+    ) -> Result<usize, StoreError> {
         let mut guard = self.state();
         let state = &mut *guard;
         let replica = state.places.entry(place).or_default();
-        if replica.watermarks.get(&node) == Some(&bases) && replica.log.is_empty() && replica.tombstones.is_empty() {
+        if replica.watermarks.get(&node) == Some(&bases)
+            && replica.log.is_empty()
+            && replica.tombstones.is_empty()
+        {
             return Ok(0);
         }
         let news = replica.watermarks.insert(node, bases.clone()) != Some(bases);
@@ -293,14 +340,16 @@ impl Store {
                     replica.watermarks.values().for_each(|bases| all.join(bases));
                     all
                 });
-                let over = |n: &NodeId| replica.watermarks.get(n).is_some_and(|b| b.includes(first));
+                let over =
+                    |n: &NodeId| replica.watermarks.get(n).is_some_and(|b| b.includes(first));
                 if !owners.iter().all(over) {
                     continue;
                 }
             }
             ripe.push((*dot, key.clone()));
         }
-        let gone: Vec<Dot> = replica.log.keys().filter(|d| replica.is_stable(d, owners)).copied().collect();
+        let gone: Vec<Dot> =
+            replica.log.keys().filter(|d| replica.is_stable(d, owners)).copied().collect();
         let mut keys = BTreeSet::new();
         for dot in &gone {
             keys.extend(replica.log.remove(dot).flatten());
@@ -360,5 +409,28 @@ impl Store {
             self.commit(state, batch)?;
         }
         Ok(collected)
+    }
+}
+
+impl Store {
+    /// A fingerprint of all cells, contexts left out.
+    pub(crate) fn fingerprint(&self) -> Result<u64, StoreError> {
+        let mut hash = 0_u64;
+        let mut range = KeyRange::all();
+        loop {
+            let page =
+                self.engine.scan(CELLS, &range, PageLimit { items: 1_000, bytes: 1 << 20 })?;
+            for (key, bytes) in page.items {
+                let container = decode_container(&bytes).map_err(StoreError::Damaged)?;
+                if !container.cells.is_empty() {
+                    let body = codec::encode_body(&(&key, &container.cells));
+                    hash ^= xxhash_rust::xxh3::xxh3_64(&body);
+                }
+                range = range.after(key);
+            }
+            if !page.more {
+                return Ok(hash);
+            }
+        }
     }
 }

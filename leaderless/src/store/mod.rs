@@ -17,13 +17,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::clock::HybridClock;
 use common::env::Env;
 use common::ids::{Actor, NodeId};
+use common::mutate;
 use common::storage::engine::{Batch, Engine, EngineError};
 use common::storage::wal::{Wal, WalError};
 
 use crate::version::Life;
 
-pub(crate) use apply::{Applied, Own, Merge, Refusal, Source};
-pub(crate) use open::OpenStoreError;
+pub(crate) use apply::{Applied, Merge, Own, Source};
+pub use open::OpenStoreError;
 pub(crate) use place::{Place, Replica};
 
 /// Why the store did not do what was asked. The node takes no more writes after one.
@@ -74,6 +75,7 @@ impl Store {
     pub(crate) fn actor(&self, state: &State) -> Option<Actor> {
         let life = *state.lives.get(&self.env.node)?;
         let random = self.env.rng.stream("actor").next_u64();
+        let (life, random) = mutate!("dot_reused_after_wipe", (life, random), (Life(1), 0));
         crate::version::Opening { node: self.env.node, life }.actor(random)
     }
 

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use common::codec;
 use common::env::Env;
-use common::storage::engine::{Batch, Engine, EngineError, Engines, Generation, KeyRange, Keyspace, PageLimit};
+use common::storage::engine::{
+    Batch, Engine, EngineError, Engines, Generation, KeyRange, Keyspace, PageLimit,
+};
 use common::storage::wal::{Lsn, Replay, Wal, WalConfig, WalError};
 
 use super::place::dot_of;
@@ -25,7 +27,9 @@ pub enum OpenStoreError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The engine ends before the log begins.
-    #[error("the engine ends at record {engine}, the log begins at {log}: start with an empty folder, so that the node copies from its peers")]
+    #[error(
+        "the engine ends at record {engine}, the log begins at {log}: start with an empty folder, so that the node copies from its peers"
+    )]
     Gap {
         /// Where the engine ends.
         engine: u64,
@@ -74,8 +78,9 @@ fn each(
         let page = engine.scan(keyspace, &range, PageLimit { items: 1_000, bytes: 1 << 20 })?;
         for (key, value) in page.items {
             range = range.after(key.clone());
-            take(key, value)
-                .ok_or_else(|| StoreError::Damaged(format!("an unreadable entry in {keyspace:?}")))?;
+            take(key, value).ok_or_else(|| {
+                StoreError::Damaged(format!("an unreadable entry in {keyspace:?}"))
+            })?;
         }
         if !page.more {
             return Ok(());
@@ -138,7 +143,13 @@ impl Store {
         state.position = wal.last().0;
         let life = state.lives.entry(env.node).or_default();
         *life = Life(life.0 + 1);
-        let store = Self { env: env.clone(), wal, engine, state: Mutex::new(State::default()), synced: Arc::default() };
+        let store = Self {
+            env: env.clone(),
+            wal,
+            engine,
+            state: Mutex::new(State::default()),
+            synced: Arc::default(),
+        };
         store.put_lives(&mut state)?;
         store.wal.sync().await?;
         store.engine.checkpoint().await?;

@@ -65,7 +65,9 @@ pub(super) fn put_node(batch: &mut Batch, state: &State) {
     batch.put(NODE, POSITION, codec::encode_body(&at));
 }
 
-pub(super) fn position(engine: &dyn common::storage::engine::Engine) -> Result<Position, super::StoreError> {
+pub(super) fn position(
+    engine: &dyn common::storage::engine::Engine,
+) -> Result<Position, super::StoreError> {
     match engine.get(NODE, POSITION)? {
         None => Ok(Position::default()),
         Some(bytes) => {
