@@ -5,3 +5,4 @@ pub mod detector;
 #[cfg(test)]
 mod golden;
 pub mod layout;
+pub mod register;
