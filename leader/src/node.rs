@@ -272,7 +272,8 @@ impl<M: StateMachine> Node<M> {
     async fn cover(&self, token: &LogToken, deadline: Mono) -> Result<(), ReadError> {
         let parts = &self.parts;
         let Some(cluster) = self.cluster(deadline).await else {
-            return Err(ReadError::Behind(deadline.since(parts.group.env.now())));
+            let what = "this member does not know its cluster yet; retry, or ask another member";
+            return Err(ReadError::OtherToken(what.into()));
         };
         let own = (cluster, parts.group.epoch);
         if (token.cluster, token.epoch) != own {

@@ -214,7 +214,9 @@ impl<M: StateMachine> Node<M> {
         }
         // The others, for when the leader does not answer.
         let farther: Vec<_> = match options.prefer {
-            Prefer::Nearest => group.nearest.order().into_iter().skip(self.nearer().count()).collect(),
+            Prefer::Nearest => {
+                group.nearest.order().into_iter().skip(self.nearer().count()).collect()
+            }
             Prefer::Here => Vec::new(),
         };
         let mut leader = group.consensus.watch_leader();
