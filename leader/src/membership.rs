@@ -174,7 +174,7 @@ impl Membership {
 
     /// Refuses a new member whose id or address was given before.
     fn newcomer(&self, view: &View, member: &Member) -> Result<(), AdminError> {
-        self.free(view, member)?;
+        Self::free(view, member)?;
         let roster = self.applier.roster();
         if member.id.0 <= roster.highest {
             let next = roster.next_id().map_or_else(|| "none".to_owned(), |id| id.to_string());
@@ -186,7 +186,7 @@ impl Membership {
         Ok(())
     }
 
-    fn free(&self, view: &View, member: &Member) -> Result<(), AdminError> {
+    fn free(view: &View, member: &Member) -> Result<(), AdminError> {
         if member.address.is_empty() {
             return Err(AdminError::Refused("a member needs the address of its transport".into()));
         }
@@ -328,7 +328,7 @@ impl Membership {
             return Err(AdminError::Refused(why.to_owned()));
         }
         let moved = Member { id, address };
-        self.free(&view, &moved)?;
+        Self::free(&view, &moved)?;
         let until = self.env.now() + PROVES;
         // Whatever is connected to the old address must not answer for the new one.
         self.env.transport.forget(id);

@@ -96,12 +96,13 @@ async fn serve(core: &Arc<Core>, from: NodeId, request: Request) -> Result<Reply
             if store.is_full() || core.keyspace(place).is_none() {
                 return Ok(Reply::Refused("the disk is full, or there is no such keyspace".into()));
             }
-            match store.merge(place, Source::Write(dot), winner(core, place), &bases, &[merge])? {
-                Err(refusal) => Reply::Refused(format!("{refusal:?}")),
-                Ok(_) => {
-                    store.durable().await?;
-                    Reply::Stored
-                }
+            if let Err(refusal) =
+                store.merge(place, Source::Write(dot), winner(core, place), &bases, &[merge])?
+            {
+                Reply::Refused(format!("{refusal:?}"))
+            } else {
+                store.durable().await?;
+                Reply::Stored
             }
         }
         Request::Repair { place, bases, merges, restore } => {

@@ -154,11 +154,16 @@ mod tests {
         judged.dangers.into_iter().map(|(danger, _)| danger).collect()
     }
 
+    /// Labels of the nodes, the voters before and after, and what is dangerous about it.
+    type Labelled<'a> = (&'a str, &'a [u64], &'a [u64], &'a [Danger]);
+    /// The voters before and after, those that live, and whether it is dangerous.
+    type Living<'a> = (&'a [u64], &'a [u64], &'a [u64], bool);
+
     #[test]
     fn a_region_that_alone_holds_a_majority_is_a_danger() {
         use Danger::RegionMajority as R;
         let all = [1, 2, 3, 4, 5];
-        let cases: [(&str, &[u64], &[u64], &[Danger]); 12] = [
+        let cases: [Labelled<'_>; 12] = [
             ("abc", &[1, 2], &[1, 2, 3], &[]),
             ("aba", &[1, 2], &[1, 2, 3], &[R]),
             ("aba", &[1, 2, 3], &[1, 2], &[]),
@@ -201,7 +206,7 @@ mod tests {
     #[test]
     fn a_change_needs_a_majority_of_the_new_voters_to_live() {
         let none = Places::default();
-        let cases: [(&[u64], &[u64], &[u64], bool); 6] = [
+        let cases: [Living<'_>; 6] = [
             (&[1, 2, 3], &[1, 2, 3, 4], &[1, 2, 3], false),
             (&[1, 2, 3], &[1, 2, 3, 4], &[1, 2], true),
             (&[1, 2, 3], &[1, 2], &[1], true),

@@ -196,7 +196,9 @@ fn what_would_give_a_region_or_too_few_live_voters_the_say_is_refused_until_it_i
         // Two of five die: without a third the rest would be no majority of four.
         let dead: Vec<NodeId> =
             group.ids().into_iter().filter(|id| *id != leader).take(2).collect();
-        dead.iter().for_each(|id| group.kill(*id));
+        for id in &dead {
+            group.kill(*id);
+        }
         let lives = group.running().into_iter().find(|id| *id != leader).unwrap();
         tokio::time::sleep(Duration::from_secs(2)).await;
         let all = accepted.accepting(Danger::RackMajority);
@@ -232,8 +234,7 @@ fn a_cluster_grows_shrinks_and_has_every_node_replaced_under_load_without_a_fail
             // Every node that is left from the beginning is replaced, whoever leads, and then 4.
             let olds: Vec<NodeId> =
                 group.running().into_iter().filter(|id| *id != NodeId(5)).collect();
-            let mut next = 6;
-            for old in olds {
+            for (next, old) in (6..).zip(olds) {
                 group.add_machine(NodeId(next));
                 group.start(NodeId(next)).await;
                 on_the_leader(&group, async |node| {
@@ -241,7 +242,6 @@ fn a_cluster_grows_shrinks_and_has_every_node_replaced_under_load_without_a_fail
                 })
                 .await;
                 group.kill(old);
-                next += 1;
             }
             let leader = group.leader().await;
             let status = group.node(leader).status();
@@ -255,7 +255,7 @@ fn a_cluster_grows_shrinks_and_has_every_node_replaced_under_load_without_a_fail
             stop_too.send(()).unwrap();
             written += writing_too.await.unwrap();
             let counted = group.add(NodeId(5), "count").await;
-            assert_eq!(counted, written as i64 + 1, "seed {seed}");
+            assert_eq!(counted, written.cast_signed() + 1, "seed {seed}");
             assert_eq!(group.panics(), Vec::<String>::new());
         });
     }
