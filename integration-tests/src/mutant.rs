@@ -21,6 +21,9 @@ const LIST: &str = include_str!("../mutants.toml");
 /// The judge of mutants that no cluster shows: a small test of their own kills them.
 pub const PROPERTY: &str = "property";
 
+/// The judge of mutants that a scripted scenario kills, in `tests/scenarios`.
+pub const SCENARIO: &str = "scenario";
+
 /// One planted bug.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -46,7 +46,7 @@ fn the_list_and_the_sources_have_the_same_mutants() {
         .collect();
     assert_eq!(found, listed, "left: planted in the sources; right: in mutants.toml");
     let lines: usize = found.len();
-    assert!(lines <= 40, "{lines} mutants are too many lines in code that is to be studied");
+    assert!(lines <= 60, "{lines} mutants are too many lines in code that is to be studied");
 }
 
 #[cfg(feature = "mutants")]
@@ -65,7 +65,7 @@ mod hunt {
     use common::token::LogToken;
     use common::transport::Class;
     use common::transport::simulated::{SimNetwork, SimNetworkConfig};
-    use integration_tests::mutant::{self, Fate, Mutant, PROPERTY};
+    use integration_tests::mutant::{self, Fate, Mutant, PROPERTY, SCENARIO};
     use integration_tests::sweep::Subject;
     use integration_tests::world::Options;
     use leader::key_value::Command;
@@ -104,8 +104,9 @@ mod hunt {
 
     #[test]
     fn every_mutant_is_killed_by_its_judge_within_its_budget() {
-        let mutants: Vec<_> =
-            mutant::all().into_iter().filter(|mutant| mutant.killed_by != PROPERTY).collect();
+        let scripted = |judge: &str| judge == PROPERTY || judge == SCENARIO;
+        let mutants = mutant::all().into_iter().filter(|mutant| !scripted(&mutant.killed_by));
+        let mutants: Vec<_> = mutants.collect();
         let (next, alive) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|threads| {

@@ -53,7 +53,11 @@ pub(crate) async fn transfer(
         }
         Ok(None) => Err(AdminError::Stopping(env.node)),
         Err(_) => {
-            if consensus.leads() == Some(term) {
+            if common::mutate!(
+                "failed_transfer_leaves_the_core",
+                consensus.leads() == Some(term),
+                false
+            ) {
                 consensus.reopen().await.map_err(|e| AdminError::Refused(e.to_string()))?;
             }
             Err(AdminError::TimedOut(TRANSFER))

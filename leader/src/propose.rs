@@ -110,7 +110,11 @@ impl Proposer {
         let shared = &self.shared;
         let refusal = if shared.consensus.leads().is_none() {
             Some(Attempt::NotLeader(shared.consensus.leader()))
-        } else if shared.in_flight.load(Ordering::Relaxed) + size > shared.limit {
+        } else if common::mutate!(
+            "proposals_without_limit",
+            shared.in_flight.load(Ordering::Relaxed) + size > shared.limit,
+            false
+        ) {
             common::sometimes!("proposal-overloaded");
             Some(Attempt::Overloaded)
         } else if !shrinks && shared.consensus.disk_full() {

@@ -182,7 +182,9 @@ pub(crate) fn decide(
         ReplicationMode::SemiSync { followers } => {
             let others = members.voters.iter().filter(|id| **id != seen.leader);
             let held = others.filter(|id| seen.reached(**id, at, AckPoint::Durable)).count();
-            when((early || committed) && held >= usize::from(*followers))
+            let enough = held >= usize::from(*followers);
+            let enough = common::mutate!("semi_sync_degrades_silently", enough, true);
+            when((early || committed) && enough)
         }
         ReplicationMode::Quorum => when(committed),
         ReplicationMode::Sync { .. } if !committed => Wait,

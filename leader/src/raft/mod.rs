@@ -277,7 +277,11 @@ impl Consensus {
         let waits = Duration::from_micros(health.oldest_unsynced_micros);
         let able = self.integrity().quarantined().is_none()
             && health.poisoned.is_none()
-            && waits <= config.disk_stall_limit
+            && common::mutate!(
+                "stalled_disk_never_noticed",
+                waits <= config.disk_stall_limit,
+                true
+            )
             && gate.answers(env.now(), Cause::Silence);
         Standing { id: env.node, last: log.last(), priority: self.priority(), able }
     }
@@ -753,11 +757,15 @@ async fn build(
         election_timeout_max: lease,
         // Off until the start-up vote gate opens.
         enable_elect: false,
-        enable_pre_vote: Some(true),
+        enable_pre_vote: Some(common::mutate!("no_pre_vote", true, false)),
         // A restored leader could write other content at a position its followers already hold.
         enable_leader_restore: Some(common::mutate!("leader_restore_enabled", false, true)),
         allow_log_reversion: Some(false),
-        quorum_loss_probe_interval: Some(lease + lease + lease / 2),
+        quorum_loss_probe_interval: common::mutate!(
+            "quorum_loss_never_noticed",
+            Some(lease + lease + lease / 2),
+            None
+        ),
         snapshot_policy: openraft::SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         max_payload_entries: 4_096,

@@ -119,6 +119,13 @@ impl Server {
         };
         let (done, outcome) = oneshot::channel();
         if let Some(queue) = self.stream(from, number) {
+            if common::mutate!("follower_acks_without_append", false, true) {
+                let last = append.entries.last().map(|e| e.log_id).or(append.prev_log_id);
+                let _ = queue.send(Queued { append, done });
+                let outcome = Appended::Durable(last.map(|last| position(&last)));
+                return async move { Ok(Reply::Appended { outcome, applied: consensus.applied() }) }
+                    .boxed();
+            }
             let _ = queue.send(Queued { append, done });
         }
         async move {
@@ -149,9 +156,9 @@ impl Server {
             let VoteResponse { vote: known, vote_granted, last_log_id, .. } =
                 answer.map_err(|error| error.to_string())?;
             Ok(Reply::Voted {
-                vote: vote(&known),
+                vote: common::mutate!("votes_for_a_shorter_log", vote(&known), candidacy.vote),
                 last: last_log_id.as_ref().map(position),
-                granted: vote_granted,
+                granted: common::mutate!("votes_for_a_shorter_log", vote_granted, true),
             })
         }
         .boxed()

@@ -152,6 +152,16 @@ impl Group {
         machine.host.kill();
     }
 
+    /// Starts a machine, and pulls its plug so long after that.
+    pub(crate) async fn boot_and_unplug(&mut self, id: NodeId, after: Duration) {
+        let (env, engines, config) = self.boot(id);
+        let inner = env.clone();
+        let opening = env.spawn("open", Node::open(inner, engines, KeyValue, config));
+        let _ = tokio::time::timeout(after, opening).await;
+        tokio::time::sleep(after).await;
+        self.unplug(id);
+    }
+
     pub(crate) fn pause(&self, id: NodeId) {
         self.machines[&id].host.pause();
     }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a story that cannot go on has failed")]
 #![expect(clippy::disallowed_methods, reason = "the storyteller's clock is tokio's paused one")]
 
+#[allow(dead_code, reason = "the scenarios of integration-tests use the rest")]
 mod group;
 
 mod agent;
