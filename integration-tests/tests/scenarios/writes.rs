@@ -40,7 +40,8 @@ pub(crate) fn majority_ack_lost() {
         for round in 0..30 {
             let leader = group.leader().await;
             for id in group.ids() {
-                group.set_wall_offset(id, 3_600_000 * (id.0 as i64 - 2));
+                let hours = i64::try_from(id.0).unwrap() - 2;
+                group.set_wall_offset(id, 3_600_000 * hours);
             }
             group.put(leader, "key", &round.to_string()).await;
             let victims = if round % 3 == 0 { group.ids() } else { vec![leader] };
