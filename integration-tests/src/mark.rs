@@ -31,6 +31,14 @@ pub const MARKS: [Marks; 2] = [
     Marks {
         krate: "leader",
         names: &[
+            "dangerous-change-refused",
+            "joint-change-finished",
+            "learner-promoted",
+            "member-replaced",
+            "replacement-found-done",
+            "snapshot-displaced",
+            "snapshot-too-old",
+            "voter-removed",
             "acknowledged-early",
             "ack-of-another-term-ignored",
             "append-refused-on-full-disk",

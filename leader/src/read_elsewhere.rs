@@ -18,9 +18,9 @@ use common::clock::Hlc;
 use common::codec::{self, Format};
 use common::env::Mono;
 use common::ids::{LogPos, NodeId};
+use common::sometimes;
 use common::token::LogToken;
 use common::transport::Class;
-use common::{mutate, sometimes};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,6 @@ impl<M: StateMachine> Answers for Answering<M> {
 impl<M: StateMachine> Node<M> {
     async fn tell(&self, ask: Ask) -> Told {
         let Ask { level, token, wait, query } = ask;
-        let token = mutate!("reads_for_others_skip_the_token", token, None);
         let mut options = ReadOptions::level(level);
         (options.token, options.timeout) = (token, Duration::from_millis(wait));
         match self.view(options).await {

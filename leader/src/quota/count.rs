@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use common::codec::{self, Format};
-use common::mutate;
 use common::storage::engine::{EngineError, KeyRange, Keyspace, PageLimit, Read};
 
 use super::{Change, Quota, Usage};
@@ -46,11 +45,6 @@ impl Counter {
 
     /// Adds what a batch changes; returns the row.
     pub(crate) fn add(&mut self, change: Change) -> (Bytes, Bytes) {
-        let change = mutate!(
-            "usage_counts_only_growth",
-            change,
-            Change { bytes: change.bytes.max(0), keys: change.keys.max(0) }
-        );
         self.usage = self.usage.with(change);
         (Bytes::from_static(SIZE), encode_usage(self.usage))
     }
