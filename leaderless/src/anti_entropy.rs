@@ -127,9 +127,10 @@ async fn exchange(core: &Arc<Core>, peer: NodeId, deadline: Mono) -> Result<(), 
     let (lives, equal, differ) = match reply {
         Ok(Reply::Exchanged { lives, equal, differ, wall }) => {
             let half = core.env.now().since(began).as_millis() as i64 / 2;
-            let offset = (wall as i64)
+            let offset = wall
+                .cast_signed()
                 .saturating_add(half)
-                .saturating_sub(core.env.clock.wall_millis() as i64);
+                .saturating_sub(core.env.clock.wall_millis().cast_signed());
             core.offsets.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, offset);
             (lives, equal, differ)
         }

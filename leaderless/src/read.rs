@@ -238,7 +238,7 @@ pub(crate) async fn coordinate(
                 }
             }
             Ok(None) => {
-                core.env.sleep(core.config.hedge_after.min(deadline.since(core.env.now()))).await
+                core.env.sleep(core.config.hedge_after.min(deadline.since(core.env.now()))).await;
             }
             Err(_) if core.env.now() >= deadline => break,
             Err(_) => common::sometimes!("read-hedged"),
@@ -271,7 +271,9 @@ pub(crate) async fn coordinate(
     // 3. Different answers: all cells of those that differ.
     if !reading.answers.agree() {
         let missing: Vec<NodeId> = reading.answers.digests.keys().copied().collect();
-        missing.iter().for_each(|node| reading.send(*node, true));
+        for node in missing {
+            reading.send(node, true);
+        }
         while !reading.answers.digests.is_empty() {
             match core.env.timeout_at(deadline, reading.replies.next()).await {
                 Ok(Some((node, reply))) => drop(reading.take(node, reply)),

@@ -87,7 +87,6 @@ impl Store {
     }
 
     fn put(
-        &self,
         batch: &mut Batch,
         state: &mut State,
         place: Place,
@@ -148,7 +147,7 @@ impl Store {
         let bases = replica.clock.bases();
         let claim = container.claim();
         let mut batch = Batch::new();
-        self.put(&mut batch, state, place, key, container, &[dot]);
+        Self::put(&mut batch, state, place, key, container, &[dot]);
         Self::put_place(&mut batch, state, place);
         self.commit(state, batch)?;
         let merge = Merge { key: key.clone(), claim, settles };
@@ -201,14 +200,16 @@ impl Store {
             doubted.extend(absorbed.doubted.iter().copied());
             let dealt = absorbed.dealt.iter().chain(&merge.settles);
             let noted: Vec<Dot> = dealt.filter(|dot| !replica.clock.covers(dot)).copied().collect();
-            noted.iter().for_each(|dot| replica.clock.mark(*dot));
+            for dot in &noted {
+                replica.clock.mark(*dot);
+            }
             let stamp = container.stamp();
             state.hlc = common::clock::HybridClock::after(state.hlc.last().max(stamp));
             if absent && container.cells.is_empty() {
                 container.context = Context::new();
             }
             if container != before || !noted.is_empty() {
-                self.put(&mut batch, state, place, &merge.key, container, &noted);
+                Self::put(&mut batch, state, place, &merge.key, container, &noted);
             }
         }
         if !batch.is_empty() {
@@ -402,7 +403,7 @@ impl Store {
             common::sometimes!("tombstone-collected");
         }
         for (key, container) in changed {
-            self.put(&mut batch, state, place, &key, container, &[]);
+            Self::put(&mut batch, state, place, &key, container, &[]);
         }
         if news || !batch.is_empty() {
             Self::put_place(&mut batch, state, place);
