@@ -1,7 +1,9 @@
 //! Layouts that change while nodes run.
 
+use std::collections::BTreeMap;
+
 use common::ids::NodeId;
-use leaderless::layout::Layout;
+use leaderless::layout::{Change, Layout, PartitionSet};
 
 use crate::group::{Group, story};
 
@@ -9,10 +11,11 @@ use crate::group::{Group, story};
 pub(crate) async fn removed_node_comes_back() -> bool {
     let mut group = Group::started(4, 21).await;
     group.unplug(NodeId(4));
-    let old = group.layout.clone();
-    let mut next = old.clone();
-    next.epoch = next.epoch.next();
-    next.nodes.remove(&NodeId(4));
+    // Nothing is stored yet, so all partitions may count as moved.
+    let leaving = group.layout.begin(Change::Leave(vec![NodeId(4)])).unwrap().layout;
+    let synced = leaving.sync(&PartitionSet::all(leaving.bits), &BTreeMap::new()).unwrap();
+    let next = synced.finish().unwrap();
+    assert!(!next.nodes.contains_key(&NodeId(4)));
     let adopted = |layout: &Layout, group: &Group, id| group.node(id).adopt(layout.clone());
     assert!(adopted(&next, &group, NodeId(1)));
     group
