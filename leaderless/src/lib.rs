@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod anti_entropy;
+pub mod collect;
 mod config;
+pub mod detector;
 mod error;
 #[cfg(test)]
 mod golden;
@@ -10,6 +12,7 @@ mod message;
 mod node;
 mod quorum;
 mod read;
+pub mod register;
 mod serve;
 mod store;
 pub mod version;
