@@ -133,3 +133,6 @@ fn groups_of(
     }
     Ok(vec![Group { members, need }])
 }
+
+#[cfg(test)]
+mod tests;

@@ -271,8 +271,8 @@ pub(crate) async fn coordinate(
     // 3. Different answers: all cells of those that differ.
     if !reading.answers.agree() {
         let missing: Vec<NodeId> = reading.answers.digests.keys().copied().collect();
-        for node in &missing {
-            reading.send(*node, true);
+        for node in missing {
+            reading.send(node, true);
         }
         while !reading.answers.digests.is_empty() {
             match core.env.timeout_at(deadline, reading.replies.next()).await {

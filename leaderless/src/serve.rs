@@ -96,14 +96,13 @@ async fn serve(core: &Arc<Core>, from: NodeId, request: Request) -> Result<Reply
             if store.is_full() || core.keyspace(place).is_none() {
                 return Ok(Reply::Refused("the disk is full, or there is no such keyspace".into()));
             }
-            if let Err(refusal) =
-                store.merge(place, Source::Write(dot), winner(core, place), &bases, &[merge])?
-            {
-                Reply::Refused(format!("{refusal:?}"))
-            } else {
-                store.durable().await?;
-                Reply::Stored
+            let taken =
+                store.merge(place, Source::Write(dot), winner(core, place), &bases, &[merge])?;
+            if let Err(refusal) = taken {
+                return Ok(Reply::Refused(format!("{refusal:?}")));
             }
+            store.durable().await?;
+            Reply::Stored
         }
         Request::Repair { place, bases, merges, restore } => {
             let source = if restore { Source::Restore } else { Source::Repair };
