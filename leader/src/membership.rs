@@ -141,12 +141,12 @@ impl Membership {
         }
     }
 
-    /// Those of some voters that live: they were heard within a lease, or answer now.
+    /// Those of some voters that answer now. Having been heard a moment ago is not enough: a change
+    /// that needs a voter which has just died would hang between its steps.
     async fn live(&self, voters: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
-        let present = self.consensus.progress().0.present;
         let lives = voters.iter().map(|id| {
-            let known = *id == self.env.node || present.contains(id);
-            async move { (known || self.consensus.ping(*id, LIVES).await.is_some()).then_some(*id) }
+            let own = *id == self.env.node;
+            async move { (own || self.consensus.ping(*id, LIVES).await.is_some()).then_some(*id) }
         });
         join_all(lives).await.into_iter().flatten().collect()
     }

@@ -40,17 +40,110 @@ enum Change {
         /// Where its peers reach it, as host:port.
         peer: String,
     },
-    /// Give a member a vote once it has caught up.
+    /// Give a member a vote once it follows closely.
     Promote {
         /// Its id.
         id: u64,
+        #[command(flatten)]
+        options: Options,
     },
     /// Remove a member.
     Remove {
         /// Its id.
         id: u64,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Put a new member in a voter's place. Goes on with a replacement that was begun.
+    Replace {
+        /// The id of the voter that goes.
+        old: u64,
+        /// The id of the member that comes, never used before in this cluster.
+        new: u64,
+        /// Where its peers reach it, as host:port.
+        peer: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Take back a replacement that was begun.
+    Abort,
+    /// Set what the cluster knows of a member.
+    Describe {
+        /// Its id.
+        id: u64,
+        /// How much it is wanted as leader; 0 for only as the last resort.
+        #[arg(long)]
+        priority: Option<u8>,
+        /// Whether clients do not find it, and it leads only as the last resort.
+        #[arg(long)]
+        hidden: Option<bool>,
+        /// The region it stands in; empty for none.
+        #[arg(long)]
+        region: Option<String>,
+        /// The rack it stands in; empty for none.
+        #[arg(long)]
+        rack: Option<String>,
+    },
+    /// Change the address of a member that answers from there already.
+    Relocate {
+        /// Its id.
+        id: u64,
+        /// Where its peers reach it now, as host:port.
+        peer: String,
     },
 }
+
+/// What a change may do.
+#[derive(Debug, Args)]
+struct Options {
+    /// How many seconds to wait for a member that does not follow closely enough for a vote.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    wait: u64,
+    /// A danger that is accepted; repeat it for more.
+    #[arg(long, value_name = "DANGER", value_parser = ["region-majority", "rack-majority", "few-live"])]
+    accept: Vec<String>,
+}
+
+impl Options {
+    /// The body of a request that says them, too.
+    fn with(&self, mut body: Value) -> Value {
+        body["wait_seconds"] = self.wait.into();
+        body["accept"] = self.accept.clone().into();
+        body
+    }
+}
+
+impl Change {
+    fn body(&self) -> Value {
+        match self {
+            Self::Add { id, peer } => json!({ "add": { "id": id, "address": peer } }),
+            Self::Promote { id, options } => options.with(json!({ "promote": id })),
+            Self::Remove { id, options } => options.with(json!({ "remove": id })),
+            Self::Replace { old, new, peer, options } => options
+                .with(json!({ "replace": { "old": old, "new": { "id": new, "address": peer } } })),
+            Self::Abort => json!({ "abort": {} }),
+            Self::Describe { id, priority, hidden, region, rack } => {
+                let mut body = json!({ "id": id });
+                let said = [
+                    ("priority", priority.map(Value::from)),
+                    ("hidden", hidden.map(Value::from)),
+                    ("region", region.clone().map(Value::from)),
+                    ("rack", rack.clone().map(Value::from)),
+                ];
+                for (key, value) in said {
+                    if let Some(value) = value {
+                        body[key] = value;
+                    }
+                }
+                json!({ "describe": body })
+            }
+            Self::Relocate { id, peer } => json!({ "relocate": { "id": id, "address": peer } }),
+        }
+    }
+}
+
+/// How often a change is sent to the next leader when the one that was asked has handed over.
+const LEADERS: usize = 5;
 
 /// What `tercet transfer` is told.
 #[derive(Debug, Args)]
@@ -108,6 +201,9 @@ pub enum AdminError {
     /// No node leads.
     #[error("no leader is known: an election, or no majority; nothing was changed, try again")]
     NoLeader,
+    /// The node does not lead any more.
+    #[error("{0}")]
+    Moved(String),
     /// The node refused.
     #[error("{problem}; {hint}")]
     Refused {
@@ -145,6 +241,9 @@ fn value(answer: &Answer) -> Result<Value, AdminError> {
         return Ok(value);
     }
     let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    if answer.code == 421 {
+        return Err(AdminError::Moved(text("error")));
+    }
     Err(AdminError::Refused { problem: text("error"), hint: text("hint") })
 }
 
@@ -163,26 +262,49 @@ fn row(cells: &[&dyn fmt::Display]) -> Vec<String> {
 
 /// Shows or changes the members, and returns what to print.
 pub async fn members(arguments: &Members) -> Result<String, AdminError> {
-    let leader = leader(&arguments.address.address).await?;
-    let answer = match &arguments.change {
-        None => get(&leader, "/members").await?,
-        Some(change) => {
-            let body = match change {
-                Change::Add { id, peer } => json!({ "add": { "id": id, "address": peer } }),
-                Change::Promote { id } => json!({ "promote": id }),
-                Change::Remove { id } => json!({ "remove": id }),
-            };
-            post(&leader, "/members", &body).await?
+    let addresses = &arguments.address.address;
+    let mut answer = Err(AdminError::NoLeader);
+    for _ in 0..LEADERS {
+        let leader = leader(addresses).await?;
+        answer = match &arguments.change {
+            None => get(&leader, "/members").await,
+            Some(change) => post(&leader, "/members", &change.body()).await,
+        };
+        // A leader that is to go hands over first; the next one does the rest.
+        if !matches!(answer, Err(AdminError::Moved(_))) {
+            break;
         }
-    };
+    }
+    let answer = answer?;
     let members: Vec<status::MemberReport> = serde_json::from_value(answer["members"].clone())
         .map_err(|error| AdminError::Answer(error.to_string()))?;
-    let mut rows = vec![row(&[&"node", &"votes", &"peer address"])];
+    let head = ["node", "votes", "peer address", "priority", "hidden", "region", "rack"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     for member in members {
         let votes = if member.voter { "yes" } else { "no" };
-        rows.push(row(&[&member.id, &votes, &member.address]));
+        let hidden = if member.hidden { "yes" } else { "no" };
+        let priority = member.priority.map_or_else(|| "-".to_owned(), |p| p.to_string());
+        let text = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let (region, rack) = (text(member.region), text(member.rack));
+        let cells = row(&[&member.id, &votes, &member.address, &priority, &hidden, &region, &rack]);
+        rows.push(cells);
     }
-    Ok(aligned(&rows))
+    let mut shown = aligned(&rows);
+    if let (Some(old), Some(new)) =
+        (answer["replacing"]["old"].as_u64(), answer["replacing"]["new"].as_u64())
+    {
+        shown += &format!(
+            "node {new} is to take the place of node {old}: go on with `members replace`, or \
+             `members abort`\n"
+        );
+    }
+    if let Some(next) = answer["next_id"].as_u64() {
+        shown += &format!("the next id is {next}\n");
+    }
+    for warning in answer["warnings"].as_array().into_iter().flatten() {
+        shown += &format!("warning: {}\n", warning.as_str().unwrap_or_default());
+    }
+    Ok(shown)
 }
 
 /// Hands leadership over, and returns what to print.

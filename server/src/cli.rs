@@ -110,6 +110,7 @@ mod tests {
             ("tercet backup", "<FILE>"),
             ("tercet restore file", "--config"),
             ("tercet restore file --config a --cluster-id xyz", "hexadecimal"),
+            ("tercet members replace 2 4 a:1 --accept all", "region-majority"),
             ("tercet dmeo", "demo"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
@@ -127,6 +128,11 @@ mod tests {
             "bench",
             "members",
             "members add 4 10.0.0.4:7379 --address 10.0.0.1:8379",
+            "members promote 4 --wait 10 --accept region-majority --accept few-live",
+            "members replace 2 4 10.0.0.4:7379",
+            "members abort",
+            "members describe 4 --priority 5 --hidden true --region eu --rack r1",
+            "members relocate 4 10.0.0.5:7379",
             "transfer --to 2",
             "rollbacks",
             "rollbacks replay 0-1-2-3 --absent-keys",

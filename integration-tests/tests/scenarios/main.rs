@@ -20,6 +20,7 @@ mod writes;
 struct Scenario {
     name: &'static str,
     tell: fn(),
+    #[cfg_attr(not(feature = "mutants"), allow(dead_code, reason = "no bugs are planted"))]
     mutant: Option<&'static str>,
     marks: &'static [&'static str],
 }

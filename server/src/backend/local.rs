@@ -142,6 +142,7 @@ impl Backend for Local {
             term: 1,
             applied: Some(LogPos { term: 1, index: order.index }),
             voters: vec![NodeId(1)],
+            hidden: std::collections::BTreeSet::new(),
             matched: BTreeMap::new(),
             usage: Usage::default(),
             quota: Quota::default(),

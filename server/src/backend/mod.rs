@@ -5,7 +5,7 @@
 
 mod local;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,6 +145,8 @@ pub struct Standing {
     pub applied: Option<LogPos>,
     /// Members with a vote.
     pub voters: Vec<NodeId>,
+    /// Members that clients shall not find.
+    pub hidden: BTreeSet<NodeId>,
     /// On the leader: the last entry that each member is known to hold durably.
     pub matched: BTreeMap<NodeId, Option<LogPos>>,
     /// How large the state is.
@@ -339,6 +341,7 @@ impl Backend for leader::Node<Redis> {
             term: status.term,
             applied: status.applied,
             voters: status.voters.keys().copied().collect(),
+            hidden: status.attributes.iter().filter(|(_, a)| a.hidden).map(|(id, _)| *id).collect(),
             matched: status.matched,
             usage: status.usage,
             quota: status.quota,

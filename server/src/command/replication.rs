@@ -22,7 +22,9 @@ pub(super) fn role(context: &mut Context<'_>, _: &[Bytes]) -> Handled {
     let identity = context.service.identity();
     let index = |position: Option<LogPos>| position.map_or(0, |position| position.index as i64);
     if standing.role == Role::Leader {
-        let others = standing.matched.iter().filter(|(id, _)| **id != identity.node);
+        let found =
+            |id: &common::ids::NodeId| *id != identity.node && !standing.hidden.contains(id);
+        let others = standing.matched.iter().filter(|(id, _)| found(id));
         let followers = others.map(|(id, matched)| {
             let (host, port) = identity.address(*id);
             Value::Array(vec![
@@ -37,7 +39,8 @@ pub(super) fn role(context: &mut Context<'_>, _: &[Bytes]) -> Handled {
             Value::Array(followers.collect()),
         ]));
     }
-    let (host, port) = standing.leader.map_or(("", 0), |leader| identity.address(leader));
+    let leader = standing.leader.filter(|leader| !standing.hidden.contains(leader));
+    let (host, port) = leader.map_or(("", 0), |leader| identity.address(leader));
     say(Value::Array(vec![
         Value::bulk("slave"),
         Value::bulk(host.to_owned()),

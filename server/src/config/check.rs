@@ -196,6 +196,8 @@ pub(super) fn knobs(file: &File) -> Result<leader::Config, Problem> {
     config.regions = labelled.map(|(id, region)| (NodeId(id), Region(region))).collect();
     let others = file.peers.iter().filter(|peer| peer.id != file.id);
     config.contacts = others.map(|peer| (NodeId(peer.id), peer.peer.clone())).collect();
+    let racked = file.peers.iter().filter_map(|peer| Some((NodeId(peer.id), peer.rack.clone()?)));
+    config.racks = racked.collect();
     config.wal = wal(file)?;
     let (quota, size) = (&file.quota, |size: super::Size| size.0);
     config.quota = Quota {

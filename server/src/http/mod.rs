@@ -9,7 +9,7 @@
 //! | `GET /cluster` | all nodes as JSON: [`ClusterReport`] |
 //! | `GET /metrics` | figures for Prometheus: [`metrics`](crate::metrics) |
 //! | `GET /members` | the members as JSON |
-//! | `POST /members` | `{"add": {"id": 4, "address": "host:port"}}`, `{"promote": 4}` or `{"remove": 4}` |
+//! | `POST /members` | `{"add": {"id": 4, "address": "host:port"}}`, `promote`, `remove`, `replace`, `abort`, `describe`, `relocate`; with `wait_seconds` and `accept` |
 //! | `POST /transfer` | `{}` or `{"to": 2}`: hands leadership over |
 //! | `GET /backup` | all data at one position, as a [backup](leader::backup); `?level=eventual` needs no leader |
 //! | `POST /check` | `{}` or `{"seconds": 60}`: has all nodes compare their states, and waits so long |
@@ -47,7 +47,7 @@ use futures::stream::BoxStream;
 use leader::error::{AdminError, ReadError};
 use leader::rollback::{AbsentKeys, Replayed, RollbackError};
 use leader::watch::{Hold, HoldError};
-use leader::{Member, ReadLevel};
+use leader::{ChangeOptions, Changed, Member, ReadLevel, Replacement};
 use serde::Deserialize;
 
 use crate::status::{CheckReport, ClusterReport, LostReport, RollbackReport, StatusReport};
@@ -68,6 +68,30 @@ pub enum Change {
     Promote(NodeId),
     /// Removes a member.
     Remove(NodeId),
+    /// Puts a member in a voter's place.
+    Replace(Replacement),
+    /// Takes a replacement back.
+    Abort {},
+    /// Sets what the cluster knows of a member.
+    Describe(Description),
+    /// Changes a member's address.
+    Relocate(Member),
+}
+
+/// What is to be set of a member; what is absent stays.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// The member.
+    pub id: NodeId,
+    /// How much it is wanted as leader.
+    pub priority: Option<u8>,
+    /// Whether clients do not find it.
+    pub hidden: Option<bool>,
+    /// The region; empty for none.
+    pub region: Option<String>,
+    /// The rack; empty for none.
+    pub rack: Option<String>,
 }
 
 /// A large answer, piece by piece. Making one may wait for a disk.
@@ -86,7 +110,11 @@ pub trait Admin: Send + Sync {
     /// Hands leadership over.
     fn transfer(&self, to: Option<NodeId>) -> BoxFuture<'_, Result<NodeId, AdminError>>;
     /// Changes the members.
-    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), AdminError>>;
+    fn change(
+        &self,
+        change: Change,
+        options: ChangeOptions,
+    ) -> BoxFuture<'_, Result<Changed, AdminError>>;
     /// A backup of the node's state that contains what a read at the level would see.
     fn backup(&self, level: ReadLevel) -> BoxFuture<'_, Result<Pieces, ReadError>>;
     /// Has all members compare their states.

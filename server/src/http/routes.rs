@@ -10,15 +10,16 @@ use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use common::ids::NodeId;
-use leader::ReadLevel;
 use leader::error::AdminError;
 use leader::rollback::AbsentKeys;
+use leader::{ChangeOptions, ReadLevel, Warning};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::answer::{error, json, not_rolled, refused, starting, unread};
 use super::{Change, Pieces, Stage, holds, watch};
+use crate::status::StatusReport;
 
 /// The largest request body, in bytes.
 const LARGEST_BODY: usize = 64 << 10;
@@ -98,8 +99,38 @@ async fn metrics(State(stage): State<Stage>) -> Response {
 
 async fn members(State(stage): State<Stage>) -> Response {
     let Some(node) = stage.node() else { return starting() };
-    let report = node.report().await;
-    json(StatusCode::OK, &json!({ "leader": report.leader, "members": report.members }))
+    json(StatusCode::OK, &members_of(&node.report().await, &[]))
+}
+
+fn members_of(report: &StatusReport, warnings: &[Warning]) -> serde_json::Value {
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    json!({
+        "leader": report.leader,
+        "members": report.members,
+        "next_id": report.next_id,
+        "replacing": report.replacing,
+        "warnings": warnings,
+    })
+}
+
+/// How long a change waits for a learner, in seconds, unless it says so.
+const CATCH_UP: u64 = 30;
+
+/// Reads a change: an object with the change and, beside it, what it may do.
+fn change_of(body: Body, example: &str) -> Result<(Change, ChangeOptions), Box<Response>> {
+    let mut all: serde_json::Map<String, serde_json::Value> = read(body, example)?;
+    let hint = format!("send JSON such as {example}; nothing was changed");
+    let refuse = |problem: String| Box::new(error(StatusCode::BAD_REQUEST, problem, &hint));
+    let mut options = ChangeOptions::waiting(Duration::from_secs(CATCH_UP));
+    if let Some(wait) = all.remove("wait_seconds") {
+        let seconds: u64 = serde_json::from_value(wait).map_err(|e| refuse(e.to_string()))?;
+        options.wait = Some(Duration::from_secs(seconds.min(LONGEST_CHECK)));
+    }
+    if let Some(accept) = all.remove("accept") {
+        options.accept = serde_json::from_value(accept).map_err(|e| refuse(e.to_string()))?;
+    }
+    let change = serde_json::from_value(all.into()).map_err(|e| refuse(e.to_string()))?;
+    Ok((change, options))
 }
 
 /// A request's body, or why it could not be taken.
@@ -119,12 +150,12 @@ async fn change(State(stage): State<Stage>, body: Body) -> Response {
     let Some(node) = stage.node() else { return starting() };
     let example =
         r#"{"add": {"id": 4, "address": "10.0.0.4:7379"}}, {"promote": 4} or {"remove": 4}"#;
-    let change: Change = match read(body, example) {
+    let (change, options) = match change_of(body, example) {
         Ok(change) => change,
         Err(answer) => return *answer,
     };
-    match node.change(change).await {
-        Ok(()) => members(State(stage.clone())).await,
+    match node.change(change, options).await {
+        Ok(done) => json(StatusCode::OK, &members_of(&node.report().await, &done.warnings)),
         Err(problem) => refused(&problem),
     }
 }

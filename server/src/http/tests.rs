@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use leader::{ChangeOptions, Changed};
+
 use super::*;
 use crate::client::http::{Answer, download, get, request};
 use crate::status::{MemberReport, NodeRow};
@@ -112,8 +114,12 @@ impl Admin for Fake {
         Box::pin(async { Ok(Replayed::default()) })
     }
 
-    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), AdminError>> {
-        Box::pin(async move { self.outcome(format!("{change:?}"), ()) })
+    fn change(
+        &self,
+        change: Change,
+        _: ChangeOptions,
+    ) -> BoxFuture<'_, Result<Changed, AdminError>> {
+        Box::pin(async move { self.outcome(format!("{change:?}"), Changed::default()) })
     }
 }
 

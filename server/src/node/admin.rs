@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use common::ids::NodeId;
+use common::ids::{NodeId, Region};
 use common::receipt::Receipt;
 use futures::future::{BoxFuture, join_all, ready};
 use futures::stream::BoxStream;
@@ -12,11 +12,13 @@ use leader::error::{AdminError, ReadError};
 use leader::rollback::{AbsentKeys, Replayed, RollbackError};
 use leader::state_machine::StateMachine;
 use leader::watch::{Hold, HoldError};
-use leader::{ChangeOptions, ReadLevel, ReadOptions, Role};
+use leader::{Attribute, ChangeOptions, Changed, ReadLevel, ReadOptions, Replacement, Role};
 
 use crate::client::http;
 use crate::config::NodeConfig;
-use crate::http::{Admin, Change, HoldReport, Lines, Pieces, WatchRefused, WatchRequest};
+use crate::http::{
+    Admin, Change, Description, HoldReport, Lines, Pieces, WatchRefused, WatchRequest,
+};
 use crate::listener::Service;
 use crate::metrics::{Watched, render};
 use crate::node::Replica;
@@ -30,13 +32,6 @@ const READY: Duration = Duration::from_secs(1);
 const REPLAY: Duration = Duration::from_secs(5);
 /// How long a peer may take to say how it is.
 const PEER: Duration = Duration::from_secs(1);
-
-/// How long a learner may take to follow closely enough for its vote.
-const CATCH_UP: Duration = Duration::from_secs(30);
-
-fn waiting() -> ChangeOptions {
-    ChangeOptions::waiting(CATCH_UP)
-}
 
 /// What the pages show and change.
 pub(super) struct Desk {
@@ -193,17 +188,44 @@ impl Admin for Desk {
         Box::pin(async move { self.replica.replay(&name, absent, REPLAY).await })
     }
 
-    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), AdminError>> {
-        Box::pin(async {
+    fn change(
+        &self,
+        change: Change,
+        options: ChangeOptions,
+    ) -> BoxFuture<'_, Result<Changed, AdminError>> {
+        let plain = |()| Changed::default();
+        Box::pin(async move {
+            let replica = &self.replica;
             match change {
-                Change::Add(member) => self.replica.add_learner(member).await,
-                Change::Promote(id) => self.replica.promote(id, waiting()).await.map(drop),
-                Change::Remove(id) => {
-                    self.replica.remove(id, ChangeOptions::default()).await.map(drop)
+                Change::Add(member) => replica.add_learner(member).await.map(plain),
+                Change::Promote(id) => replica.promote(id, options).await,
+                Change::Remove(id) => replica.remove(id, options).await,
+                Change::Replace(Replacement { old, new }) => {
+                    replica.replace(old, new, options).await
+                }
+                Change::Abort {} => replica.abort_replace().await.map(plain),
+                Change::Describe(said) => {
+                    let id = said.id;
+                    replica.describe(id, attributes(said)).await.map(plain)
+                }
+                Change::Relocate(member) => {
+                    replica.relocate(member.id, member.address).await.map(plain)
                 }
             }
         })
     }
+}
+
+fn attributes(said: Description) -> Vec<Attribute> {
+    let label = |text: String| Some(text).filter(|text| !text.is_empty());
+    let Description { id: _, priority, hidden, region, rack } = said;
+    let all = [
+        priority.map(|priority| Attribute::Priority(Some(priority))),
+        hidden.map(Attribute::Hidden),
+        region.map(|region| Attribute::Region(label(region).map(Region))),
+        rack.map(|rack| Attribute::Rack(label(rack))),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::client::http::{self, HttpError};
 pub use check::CheckReport;
 pub use report::{
     AddressReport, ClusterReport, DiskReport, LogReport, MemberReport, NodeRow, QuotaReport,
-    StateReport, StatusReport, role_name,
+    ReplacingReport, StateReport, StatusReport, role_name,
 };
 pub use rollback::{LostReport, RollbackReport};
 pub use table::{aligned, bytes, table};

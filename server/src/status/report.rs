@@ -35,6 +35,12 @@ pub struct StatusReport {
     pub log: LogReport,
     /// The members of the cluster, as this node knows them.
     pub members: Vec<MemberReport>,
+    /// The id for the next member; none is ever given twice.
+    #[serde(default)]
+    pub next_id: Option<u64>,
+    /// A replacement that was begun and is not done.
+    #[serde(default)]
+    pub replacing: Option<ReplacingReport>,
     /// The disk under the log.
     pub disk: DiskReport,
     /// The state.
@@ -80,6 +86,27 @@ pub struct MemberReport {
     pub voter: bool,
     /// On the leader: the last entry it is known to hold durably.
     pub matched: Option<u64>,
+    /// How much it is wanted as leader, if the cluster's state says so.
+    #[serde(default)]
+    pub priority: Option<u8>,
+    /// Whether clients do not find it.
+    #[serde(default)]
+    pub hidden: bool,
+    /// The region it stands in, if the cluster's state says so.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// The rack it stands in, if the cluster's state says so.
+    #[serde(default)]
+    pub rack: Option<String>,
+}
+
+/// A member that is to take the place of another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacingReport {
+    /// The voter that goes.
+    pub old: u64,
+    /// The member that comes.
+    pub new: u64,
 }
 
 /// The disk under the log.
@@ -208,11 +235,18 @@ impl StatusReport {
         let matched = |id: &NodeId| status.matched.get(id).copied().flatten().map(|at| at.index);
         let members = |of: &BTreeMap<NodeId, Member>, voter| {
             of.iter()
-                .map(|(id, member)| MemberReport {
-                    id: member.id.0,
-                    address: member.address.clone(),
-                    voter,
-                    matched: matched(id),
+                .map(|(id, member)| {
+                    let said = status.attributes.get(id).cloned().unwrap_or_default();
+                    MemberReport {
+                        id: member.id.0,
+                        address: member.address.clone(),
+                        voter,
+                        matched: matched(id),
+                        priority: said.priority,
+                        hidden: said.hidden,
+                        region: said.region.map(|region| region.0),
+                        rack: said.rack,
+                    }
                 })
                 .collect::<Vec<_>>()
         };
@@ -236,6 +270,11 @@ impl StatusReport {
                 purged: index(status.purged),
             },
             members: all,
+            next_id: status.next_id.map(|id| id.0),
+            replacing: status
+                .replacing
+                .as_ref()
+                .map(|r| ReplacingReport { old: r.old.0, new: r.new.id.0 }),
             disk: DiskReport {
                 log_bytes: status.disk.bytes,
                 syncs: status.disk.syncs,

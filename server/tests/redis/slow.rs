@@ -48,6 +48,7 @@ impl Slow {
             term: 3,
             applied: Some(LogPos { term: 3, index: 40 }),
             voters: vec![NodeId(1), NodeId(2), NodeId(3)],
+            hidden: std::collections::BTreeSet::new(),
             matched: BTreeMap::new(),
             usage: Usage::default(),
             quota: Quota::default(),
