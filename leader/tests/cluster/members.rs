@@ -194,13 +194,13 @@ fn what_would_give_a_region_or_too_few_live_voters_the_say_is_refused_until_it_i
         let accepted = patient().accepting(Danger::RegionMajority);
         node.promote(NodeId(5), accepted.clone()).await.unwrap();
         // Two of five die: without a third the rest would be no majority of four.
+        // Nobody has missed them yet: what counts is who answers when the change is asked for.
         let dead: Vec<NodeId> =
             group.ids().into_iter().filter(|id| *id != leader).take(2).collect();
         for id in &dead {
             group.kill(*id);
         }
         let lives = group.running().into_iter().find(|id| *id != leader).unwrap();
-        tokio::time::sleep(Duration::from_secs(2)).await;
         let all = accepted.accepting(Danger::RackMajority);
         let (named, what) = danger(node.remove(lives, all).await);
         assert_eq!(named, Danger::FewLive, "{what}");
