@@ -289,21 +289,23 @@ pub async fn members(arguments: &Members) -> Result<String, AdminError> {
         let cells = row(&[&member.id, &votes, &member.address, &priority, &hidden, &region, &rack]);
         rows.push(cells);
     }
-    let mut shown = aligned(&rows);
+    let mut lines = Vec::new();
     if let (Some(old), Some(new)) =
         (answer["replacing"]["old"].as_u64(), answer["replacing"]["new"].as_u64())
     {
-        shown += &format!(
+        lines.push(format!(
             "node {new} is to take the place of node {old}: go on with `members replace`, or \
-             `members abort`\n"
-        );
+             `members abort`"
+        ));
     }
     if let Some(next) = answer["next_id"].as_u64() {
-        shown += &format!("the next id is {next}\n");
+        lines.push(format!("the next id is {next}"));
     }
     for warning in answer["warnings"].as_array().into_iter().flatten() {
-        shown += &format!("warning: {}\n", warning.as_str().unwrap_or_default());
+        lines.push(format!("warning: {}", warning.as_str().unwrap_or_default()));
     }
+    let lines = lines.into_iter().map(|line| line + "\n");
+    let shown = aligned(&rows) + &lines.collect::<String>();
     Ok(shown)
 }
 

@@ -40,7 +40,7 @@ pub(super) fn refused(problem: &AdminError) -> Response {
             "nothing was changed; send the request to the leader, see GET /status",
         ),
         AdminError::TimedOut(_) => {
-            (StatusCode::GATEWAY_TIMEOUT, "see GET /members before you try again")
+            (StatusCode::GATEWAY_TIMEOUT, "it may still take effect; see GET /members")
         }
         AdminError::Stopping(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "nothing was changed; ask another node")
