@@ -200,6 +200,18 @@ impl Membership {
         }
     }
 
+    /// Refuses a change of a member that is part of a replacement under way.
+    fn not_replacing(&self, id: NodeId) -> Result<(), AdminError> {
+        let Some(replacement) = self.applier.roster().replacing else { return Ok(()) };
+        if ![replacement.old, replacement.new.id].contains(&id) {
+            return Ok(());
+        }
+        Err(AdminError::Refused(format!(
+            "node {} is to take the place of node {}; go on with that, or abort it",
+            replacement.new.id, replacement.old
+        )))
+    }
+
     /// Adds a member without a vote.
     pub(crate) async fn add_learner(&self, member: Member) -> Result<(), AdminError> {
         let _turn = self.begin().await?;
@@ -239,14 +251,7 @@ impl Membership {
                 "node {id} is no member; add it as a learner first"
             )));
         }
-        if let Some(replacement) = self.applier.roster().replacing
-            && replacement.new.id == id
-        {
-            return Err(AdminError::Refused(format!(
-                "node {id} is to take the place of node {}; go on with that, or abort it",
-                replacement.old
-            )));
-        }
+        self.not_replacing(id)?;
         gate::pass(&self.env, &self.consensus, id, options.wait).await?;
         let before: BTreeSet<NodeId> = view.voters.keys().copied().collect();
         let mut after = before.clone();
@@ -265,14 +270,7 @@ impl Membership {
     ) -> Result<Changed, AdminError> {
         let _turn = self.begin().await?;
         let view = self.consensus.view();
-        if let Some(replacement) = self.applier.roster().replacing
-            && [replacement.old, replacement.new.id].contains(&id)
-        {
-            return Err(AdminError::Refused(format!(
-                "node {} is to take the place of node {}; go on with that, or abort it",
-                replacement.new.id, replacement.old
-            )));
-        }
+        self.not_replacing(id)?;
         if view.learners.contains_key(&id) {
             self.consensus.change(Change::RemoveLearner(id), CHANGE).await?;
             return Ok(Changed::default());
